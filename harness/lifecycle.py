@@ -361,6 +361,7 @@ class _Run:
             enter=self.cluster.enter,
             first_process=first_process,
             final=final,
+            calls=self.parts.workload.calls,
         )
 
     def _seats(self, n: int) -> list[Seat]:

@@ -82,7 +82,7 @@ class Scheduler:
 
     `enter(name)` binds the calling thread to a place's network; `first_process` is the id of the
     first worker's first process (a multiple of the number of seats). `final` marks operations as
-    final reads.
+    final reads. `calls` names the client's method of an `f` where it is not called like it.
     """
 
     def __init__(
@@ -97,7 +97,9 @@ class Scheduler:
         enter: Callable[[str], None] | None = None,
         first_process: int = 0,
         final: bool = False,
+        calls: Mapping[str, str] | None = None,
     ) -> None:
+        self._calls = calls or {}
         self._journal = journal
         self._generator = generator
         self._seats = seats
@@ -188,7 +190,7 @@ class Scheduler:
         clock, epoch = time.monotonic_ns, journal.epoch
         bit, node = 1 << thread, seat.node.name
         process = self._processes[thread]
-        connection = _Connection(self._client, seat, self._options, self._timeout_s)
+        connection = _Connection(self._client, seat, self._options, self._timeout_s, self._calls)
         done: Op | None = None  # a completion that is not journaled yet, with
         started = last = 0  # the time its call began, and that of the latest completion
         try:
@@ -330,9 +332,17 @@ class Scheduler:
 class _Connection:
     """A worker's client: opened before its first call, closed when its process is retired."""
 
-    __slots__ = ("_client", "_options", "_prototype", "_seat", "_timeout_s")
+    __slots__ = ("_calls", "_client", "_options", "_prototype", "_seat", "_timeout_s")
 
-    def __init__(self, prototype: Client, seat: Seat, options: Mapping[str, Any], timeout_s: float) -> None:
+    def __init__(
+        self,
+        prototype: Client,
+        seat: Seat,
+        options: Mapping[str, Any],
+        timeout_s: float,
+        calls: Mapping[str, str],
+    ) -> None:
+        self._calls = calls
         self._prototype = prototype
         self._seat = seat
         self._options = options
@@ -354,7 +364,7 @@ class _Connection:
             except (OSError, Indeterminate) as e:
                 raise Definite(f"open: {e}") from e
             self._client = client
-        method = getattr(client, op.f)
+        method = getattr(client, self._calls.get(op.f, op.f))
         value = op.value
         if op.f == "cas":
             old, new = value

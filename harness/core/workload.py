@@ -16,6 +16,9 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     `checkers` maps a check's name to the checker's entry-point name and its options. `key_ops` are
     the operations without whose success a run means nothing. `final_read` is the `f` that reads one
     key back at the end, for every key, through every node; None if there is no such thing.
+
+    `needs` are methods of a client. They are called as their `f`, unless `calls` (`f` -> method) says
+    otherwise: a `read` of a set and one of a register are one word in a history and two methods.
     """
 
     name: str
@@ -24,6 +27,7 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     checkers: Mapping[str, tuple[str, Mapping[str, Any]]]
     key_ops: frozenset[str] = frozenset()
     final_read: str | None = "read"
+    calls: Mapping[str, str] = {}
 
 
 class WorkloadFactory(Protocol):

@@ -95,6 +95,12 @@ def test_every_operation_is_recorded_with_its_outcome(tmp_path: Path) -> None:
     assert list(scheduler.keys) == list(history.by_key())
 
 
+def test_an_operation_may_be_another_method_of_the_client(tmp_path: Path) -> None:
+    client = Register({"k": 7})
+    history, _ = run(tmp_path, g.ops(op("look", key="k")), client, calls={"look": "read"})
+    assert [(e.type, e.f, e.value) for e in history.ops] == [("invoke", "look", None), ("ok", "look", 7)]
+
+
 def test_info_retires_the_process_and_its_connection(tmp_path: Path) -> None:
     client = Register(trouble={2: Indeterminate("timeout"), 5: Definite("refused")})
     history, _ = run(tmp_path, writes(8), client, seats=1)
