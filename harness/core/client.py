@@ -3,9 +3,10 @@
 One client per process, pinned to one node; one call, one request. A client never retries: a retry
 turns an operation of known outcome into two of unknown outcome (several published "bugs" were
 that). Operations are methods named like `f`, or as the workload's `calls` says; they are called with
-the key, if there is one, and then the value; a `cas` with `(key, old, new)`. A method returns the value, or `Reply(value, **ext)`, and
-raises `Definite` or `Indeterminate`; anything else counts as indeterminate and as a hole in the
-client's error table, which the results show with its first traceback.
+the key, if there is one, and then the value; a `cas` with `(key, old, new)`. A method returns the
+value, or `Reply(value, **ext)`, and raises `Definite` or `Indeterminate`; anything else counts as
+indeterminate and as a hole in the client's error table, which the results show with its first
+traceback.
 """
 
 from __future__ import annotations
