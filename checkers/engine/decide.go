@@ -249,7 +249,12 @@ func (c *checker) second(j *job, r *report, items []item, initial int32) {
 	if j.deadline.Before(until) {
 		until = j.deadline
 	}
-	switch j.confirmed(items, initial, until) {
+	begin := int32(never)
+	for _, it := range r.forced {
+		begin = min(begin, it.call)
+	}
+	ample := func(it item) bool { return it.op >= 0 && c.h.ops[it.op].call < begin && c.h.ops[it.op].typ != typOk }
+	switch j.confirmed(items, initial, ample, until) {
 	case porcupine.Illegal:
 		r.confirmed = true
 	case porcupine.Ok:

@@ -5,8 +5,6 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"github.com/anishathalye/porcupine"
 )
 
 // What to show of an illegal key, and refuting it by a window where the whole is too hard.
@@ -110,25 +108,6 @@ func states(l *local, initial int32) []int32 {
 	return out
 }
 
-// confirmed asks Porcupine about a relaxed part of a history, from initial or from any state. It may
-// disagree, which is an error of one of the engines, or not know.
-func (j *job) confirmed(items []item, initial int32, deadline time.Time) porcupine.CheckResult {
-	from := []int32{initial}
-	if initial == anyState {
-		for _, it := range items {
-			if it.kind != write && !slices.Contains(from, it.want) {
-				from = append(from, it.want)
-			}
-		}
-	}
-	for _, state := range from {
-		if result := j.search(items, state, deadline); result != porcupine.Illegal {
-			return result
-		}
-	}
-	return porcupine.Illegal
-}
-
 // ending looks for a small violation at the end of a prefix that is illegal, or may be: nil if none is
 // found. It is minimal, and whether it had to begin at the start.
 func (j *job) ending(cut []item, initial int32, deadline time.Time, known bool) ([]item, bool) {
@@ -213,29 +192,31 @@ func (c *counterexample) split(window []item) {
 }
 
 // relevant leaves out pending operations that are no way out: those that put in place what nobody
-// wants. Where a mismatch asks for a value to be absent, any other one may serve, so there they stay, but
-// as one and the same value. Leaving one out may leave another without purpose.
+// wants. Wanted is what a completed operation met, and what a pending cas has to meet that puts something wanted in
+// place; what only pending operations want of each other is not. Where a mismatch asks for a value to be
+// absent, any other one may serve, so there they stay.
 func relevant(items []item) []item {
-	for {
-		wanted := map[int32]bool{}
-		absent := false
+	wanted := map[int32]bool{}
+	for _, it := range items {
+		if it.kind == miss && plant != plantDropSpare {
+			return items
+		}
+		if it.kind != write && !it.pending() {
+			wanted[it.want] = true
+		}
+	}
+	for more := true; more; {
+		more = false
 		for _, it := range items {
-			absent = absent || it.kind == miss
-			if it.kind != write {
+			if it.pending() && it.kind == cas && wanted[it.next] && !wanted[it.want] {
 				wanted[it.want] = true
+				more = true
 			}
 		}
-		if absent && plant != plantDropSpare {
-			return items
-		}
-		fewer := slices.DeleteFunc(slices.Clone(items), func(it item) bool {
-			return it.pending() && !wanted[it.next]
-		})
-		if len(fewer) == len(items) {
-			return items
-		}
-		items = fewer
 	}
+	return slices.DeleteFunc(slices.Clone(items), func(it item) bool {
+		return it.pending() && !wanted[it.next]
+	})
 }
 
 // lastReturn is the operation of items that returned last.

@@ -21,6 +21,13 @@ func (j *job) giveUp(limit string) { j.gaveUp.CompareAndSwap(nil, &limit) }
 
 // search decides items from an initial state: Ok, Illegal, or Unknown at the deadline or on giving up.
 func (j *job) search(items []item, initial int32, deadline time.Time) porcupine.CheckResult {
+	return j.run(items, initial, deadline, advance)
+}
+
+// run is Porcupine on items, with a state and what a step makes of one.
+func (j *job) run(
+	items []item, initial any, deadline time.Time, apply func(state any, s *step) (bool, any),
+) porcupine.CheckResult {
 	if len(items) == 0 {
 		return porcupine.Ok
 	}
@@ -42,7 +49,7 @@ func (j *job) search(items []item, initial int32, deadline time.Time) porcupine.
 			if j.gaveUp.Load() != nil {
 				return false, state // it backtracks out quickly; the answer is thrown away below
 			}
-			return advance(state, input.(*step))
+			return apply(state, input.(*step))
 		},
 	}
 	result := porcupine.CheckOperationsTimeout(m, porcupineOps(items), left)
