@@ -109,6 +109,7 @@ type report struct {
 	counterexample
 	evidence, source *item
 	listed           bool // with the key's other operations
+	reached          int  // of an unknown one: completed operations that fit some order, as far as is known
 }
 
 // line is the report as one line of the protocol.
@@ -120,7 +121,7 @@ func (c *checker) line(r *report, took time.Duration) []byte {
 		b = fmt.Appendf(b, `,"verified":%t`, r.verified)
 	}
 	if r.limit != "" {
-		b = fmt.Appendf(b, `,"limit":%q`, r.limit)
+		b = fmt.Appendf(b, `,"limit":%q,"reached":%d`, r.limit, r.reached)
 	}
 	if r.verdict == "invalid" {
 		b = fmt.Appendf(b, `,"kind":%q,"proven":%t,"confirmed":%t,"from_start":%t,"prefix":%d,"shortest":%t,"culprit":%d`,

@@ -133,8 +133,9 @@ func (s *valueSets) search(j *job, items []item, initial int32, deadline time.Ti
 		first = s.other
 	}
 	start := s.closed(first)
-	return j.run(items, start, deadline, func(state any, st *step) (bool, any) {
+	result, _ := j.run(items, start, deadline, false, func(state any, st *step) (bool, any) {
 		set := s.step(state.(uint64), st)
 		return set != 0, set
 	})
+	return result
 }

@@ -90,10 +90,11 @@ func (c *checker) decide(w *worker, j *job, place int, limit string) report {
 	}
 	if c.engines&usePorcupine != 0 {
 		r.engine = "porcupine"
-		switch j.search(items, j.initial, j.deadline) {
+		switch result, order := j.ordered(items, j.initial, j.deadline); result {
 		case porcupine.Ok:
-			r.verdict = "valid"
-			return r
+			if c.valid(&r, items, order) {
+				return r
+			}
 		case porcupine.Illegal:
 			c.illegal(j, &r, items, j.shortest(items, j.initial))
 			return r
@@ -111,6 +112,7 @@ func (c *checker) decide(w *worker, j *job, place int, limit string) report {
 	case r.limit == "":
 		r.limit = "engines"
 	}
+	r.reached = int(j.reached.Load())
 	return r
 }
 
@@ -166,7 +168,8 @@ func (c *checker) held(j *job, r *report, z *zones, bad []int32) {
 	c.second(j, r, append(part, other, other), j.initial)
 }
 
-// frontier reports whether it, or a window where it was stuck, decided the key.
+// frontier reports whether it, or a window where it was stuck, decided the key. Where that takes long, a second search
+// with another taste runs beside it, and whichever decides first is heard.
 func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 	l.merge()
 	t := newTimeline(items, l)
@@ -175,14 +178,18 @@ func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 	}
 	r.engine = "frontier"
 	f := newFrontier(t, j.machine)
-	f.stop, f.job = j.stopper(j.deadline), j
+	beside := c.beside(j, r.place, items, l)
+	defer beside.end()
+	given := j.stopper(j.deadline)
+	f.stop, f.job = func() bool { return given() || beside.decided() }, j
 	refuted := false
 	began, inWindows := time.Now(), time.Duration(0)
 	f.onDeath = func() bool {
+		cut := prefix(items, f.events[f.furthest].line)
+		j.reached.Store(int64(countCompleted(cut) - 1))
 		if c.engines&useWindow == 0 {
 			return false
 		}
-		cut := prefix(items, f.events[f.furthest].line)
 		// No longer than the search has taken by itself, so that neither can starve the other.
 		now := time.Now()
 		until := now.Add(now.Sub(began) - 2*inWindows + windowTime)
@@ -201,7 +208,13 @@ func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 		c.confirm(j, r, anyState)
 		return true
 	}
-	switch f.search(j.from(), narrow, widest) {
+	result := f.search(j.from(), narrow, widest)
+	if result == unknown && !refuted {
+		if other := beside.end(); other != nil {
+			f, result = other, other.result
+		}
+	}
+	switch result {
 	case legal:
 		return c.valid(r, items, f.order)
 	case illegal:

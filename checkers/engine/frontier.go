@@ -30,13 +30,23 @@ type config struct {
 }
 
 // What makes a configuration promising: obligations met count for it, operations used up against.
+type taste struct {
+	swap    int32 // a cas, or what a machine says of an act
+	put     int32
+	useless int32 // a write that nobody will want to read is best out of the way
+	pending int32 // a pending operation may be needed later
+}
+
+var (
+	careful     = taste{swap: 1, put: -2, useless: 2, pending: -3}
+	venturesome = taste{swap: 2, put: 0, useless: 1, pending: -1}
+)
+
 const (
-	scoreRead    = 1
-	scoreMiss    = 0
-	scoreSwap    = 1
-	scorePut     = -2
-	scoreUseless = 2  // a write that nobody will want to read is best out of the way
-	scorePending = -3 // a pending operation may be needed later
+	scoreRead = 1
+	scoreMiss = 0
+	scoreSwap = 1
+	scorePut  = -2
 	// A value is gone for good that is still needed. It is not dropped for that, since then what the
 	// search came to would no longer be the shortest illegal prefix.
 	scoreLost = -100
@@ -70,6 +80,8 @@ const (
 type frontier struct {
 	*timeline
 	m         machine // nil for a register
+	taste     taste
+	result    result
 	tree      orders
 	seen      configTable
 	next      configTable
@@ -91,7 +103,7 @@ type frontier struct {
 }
 
 func newFrontier(t *timeline, m machine) *frontier {
-	return &frontier{timeline: t, m: m, marked: make([]int32, t.l.count), first: make([]int32, len(t.items))}
+	return &frontier{timeline: t, m: m, taste: careful, marked: make([]int32, t.l.count), first: make([]int32, len(t.items))}
 }
 
 // search decides from any of the states. It gives up when stop says so, or at the width most.
@@ -331,11 +343,11 @@ func (f *frontier) take(c *config, i, target int32) {
 		}
 		d.score += f.m.weight(f.items[i].want)
 	case f.items[i].kind == cas:
-		d.score += scoreSwap
+		d.score += f.taste.swap
 	case f.lastWanted[v] <= int32(f.at) && i != target:
-		d.score += scoreUseless
+		d.score += f.taste.useless
 	default:
-		d.score += scorePut
+		d.score += f.taste.put
 	}
 	d.last = f.tree.add(taken{c.last, i, int32(f.at)})
 	if !f.arrive(&d, v, target) {
@@ -393,7 +405,7 @@ func (f *frontier) use(c *config, p, v, target int32) {
 	d := *c
 	d.used = slices.Clone(c.used)
 	d.used[p]++
-	d.score += scorePending
+	d.score += f.taste.pending
 	d.last = f.tree.add(taken{c.last, ^p, int32(f.at)})
 	if !f.arrive(&d, v, target) {
 		f.tree.cut(f.tree.n - 1)
