@@ -8,7 +8,7 @@ orders; this looks at them with nothing of the engine's but the order itself, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +26,11 @@ def check_witnesses(
     path: Path,
     model: Model,
     *,
-    all_keys: bool = True,
-    progress: Callable[[int, int], None] = lambda _done, _of: None,
+    keys: Iterable[Any] | None = None,
 ) -> list[str]:
     """What is wrong with the orders in `path` (one line `{"key": K, "order": [INVOKE, ...]}` a key).
 
-    Every key of the history needs one, or with `all_keys` false only those that have one are looked at.
-    Empty when all of them are witnesses.
+    Every key of the history needs one, or each of `keys`. Empty when all of them are witnesses.
 
     Raises: UsageError for a file that cannot be read.
     """
@@ -44,7 +42,6 @@ def check_witnesses(
         places[op.index] = at
         left.setdefault(identity(op.key), (op.key, []))[1].append(at)
     problems: list[str] = []
-    total, done = len(left), 0
     try:
         with path.open("rb") as lines:
             for line in lines:
@@ -58,12 +55,10 @@ def check_witnesses(
                 problem = verify(history, entry[1], order, model)
                 if problem is not None:
                     problems.append(f"key {key!r}: {problem}")
-                done += 1
-                progress(done, total)
     except OSError as e:
         raise UsageError(f"cannot read {path}: {e.strerror}; expected the file of a witness") from None
-    if all_keys:
-        problems += [f"key {key!r}: no order is given" for key, _ in left.values()]
+    needed = left if keys is None else {identity(key) for key in keys} & left.keys()
+    problems += [f"key {left[name][0]!r}: no order is given" for name in needed]
     return problems
 
 

@@ -25,6 +25,8 @@ type limits struct {
 	deadline time.Time
 	keyTime  time.Duration
 	memory   uint64 // bytes
+	// keyMemory is what a search on one key may hold, in bytes, by its own account; 0 for no limit of its own.
+	keyMemory int64
 }
 
 type checker struct {
