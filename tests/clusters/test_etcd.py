@@ -232,6 +232,23 @@ def same(a: Any, b: Any) -> bool:
     return json.dumps(a) == json.dumps(b)
 
 
+@pytest.mark.parametrize(
+    ("version", "flag"),
+    [
+        ("3.4.23", None),
+        ("3.5.1", "--experimental-watch-progress-notify-interval=100ms"),
+        ("3.6.16", "--watch-progress-notify-interval=100ms"),
+        ("3.7.0-rc.0", "--watch-progress-notify-interval=100ms"),
+        ("mine", None),
+    ],
+)
+def test_progress_notifications_are_asked_for_where_their_flag_is_known(
+    version: str, flag: str | None
+) -> None:
+    argv = Etcd({}).launch(NODES[0], replace(view(), version=version))[0].argv
+    assert [a for a in argv if "progress" in a] == ([flag] if flag else [])
+
+
 @given(values, values)
 def test_keys_and_values_survive_and_stay_distinct(a: Any, b: Any) -> None:
     assert same(json.loads(b64decode(codec.value_text(a))), a)
@@ -372,9 +389,53 @@ def test_log_lines_that_tell_something(text: str, kind: str, term: int | None) -
 
 
 @pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        (line("found hash mismatch", "warn"), ["corruption"]),
+        (line("same compact revision then hashes must match", "warn"), ["corruption"]),
+        (line("Detected compaction hash mismatch", "error"), ["corruption"]),
+        (
+            line("checkInitialHashKV failed", "error", error="8e9e found data inconsistency with peers"),
+            ["corruption"],
+        ),
+        (line("failed to apply request", "warn", error="etcdserver: corrupt cluster"), ["corruption"]),
+        (line("snap file is corrupt", "warn"), ["corruption"]),
+        (line("range failed to find revision pair", "fatal"), ["crash", "corruption"]),
+        (line("failed to read WAL", "fatal", error="walpb: crc mismatch"), ["crash", "corruption"]),
+        (line("failed to open database", "panic", error="checksum error"), ["crash", "corruption"]),
+        (
+            line(
+                "tocommit(9) is out of range [lastIndex(3)]. Was the raft log corrupted, truncated, or lost?",
+                "panic",
+            ),
+            ["crash", "corruption"],
+        ),
+        (
+            "panic: assertion failed: Page expected to be: 7, but self identifies as 0",
+            ["crash", "corruption"],
+        ),
+    ],
+)
+def test_log_lines_that_tell_of_corrupt_data(text: str, kinds: list[str]) -> None:
+    assert [e.kind for e in Etcd({}).events("n1", [(5, text)])] == kinds
+
+
+def test_an_alarm_that_repeats_itself_is_told_once_a_log() -> None:
+    text = line("failed to apply request", "warn", error="etcdserver: corrupt cluster")
+    other = line("found hash mismatch", "warn")
+    events = list(Etcd({}).events("n1", [(5, text), (6, other), (7, text), (8, text)]))
+    assert [(e.time, e.kind) for e in events] == [(5, "corruption"), (6, "corruption")]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
+        line("starting initial corruption check"),
+        line("initial corruption checking passed; no corruption"),
+        line("finished compaction hash check"),
+        line("storing new hash"),
+        line("repaired WAL", "warn", error="unexpected EOF"),
         "goroutine 1 [running]:",
         line("ready to serve client requests"),
         line("slow fdatasync", "warn"),

@@ -294,6 +294,13 @@ def test_a_watch_sees_what_happens_while_it_is_open(etcd: Member, c: EtcdClient)
     assert len(put) > 10
 
 
+def test_a_backlog_of_many_revisions_comes_whole_and_in_order(c: EtcdClient) -> None:
+    put = [revision(c.watch_put("w6", [["a", i], ["b", i]])) for i in range(1200)]  # more than a piece
+    seen = c.watch_events("w6", put[0]).value
+    assert [e[0] for e in seen["events"]] == [r for r in put for _ in "ab"]
+    assert seen["bookmark"] >= put[-1]
+
+
 def test_the_connection_is_fit_for_use_after_a_watch(c: EtcdClient) -> None:
     c.watch_put("w4", [["a", 1]])
     for _ in range(2):
