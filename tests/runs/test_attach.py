@@ -127,6 +127,10 @@ def test_a_cluster_that_exists_is_judged_and_keeps_its_data(existing: Existing, 
     events = map(json.loads, (run_dir / "history.jsonl").read_text().splitlines())
     final = [e for e in events if (e.get("ext") or {}).get("final")]
     assert {e["node"] for e in final} == {"n1", "n2", "n3"}
+    dumps = [json.loads((run_dir / "dump" / f"n{i}.json").read_text()) for i in (1, 2, 3)]
+    assert dumps[0]["content"] == dumps[1]["content"] == dumps[2]["content"]
+    assert all(key.startswith(f"splitbrain/{run}/") for key in dumps[0]["content"])
+    assert len(dumps[0]["content"]) > 3
     assert splitbrain("check", run_dir, "--json").results["verdict"] == "valid"
 
 
