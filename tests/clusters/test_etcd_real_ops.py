@@ -235,38 +235,45 @@ def test_an_election_has_one_leader(c: EtcdClient) -> None:
     assert c.election_campaign("e1", other).value > won.value
 
 
-# Watches
+# Watches, which stay open for a share of their time-out
 
 
-def test_a_watch_gives_all_there_was_and_resumes_behind_it(c: EtcdClient) -> None:
-    first = revision(c.watch_put("w1", [["a", 1], ["b", 2], ["c", 3]]))
-    c.watch_put("w1/", [["a", 99]])  # another prefix
-    second = revision(c.watch_put("w1", [["b", 4], ["a", None]]))
-    seen = c.watch_events("w1").value
+@pytest.fixture
+def w(etcd: Member) -> Iterator[EtcdClient]:
+    client = etcd.client(1.0)
+    yield client
+    client.close()
+
+
+def test_a_watch_gives_all_there_was_and_resumes_behind_it(w: EtcdClient) -> None:
+    first = revision(w.watch_put("w1", [["a", 1], ["b", 2], ["c", 3]]))
+    w.watch_put("w1/", [["a", 99]])  # another prefix
+    second = revision(w.watch_put("w1", [["b", 4], ["a", None]]))
+    seen = w.watch_events("w1").value
     assert seen["from"] == 1
     assert sorted(seen["events"][:3]) == [[first, "a", 1], [first, "b", 2], [first, "c", 3]]
     assert sorted(seen["events"][3:], key=repr) == [[second, "a", None], [second, "b", 4]]
     assert seen["bookmark"] >= second
     assert seen["next"] == seen["bookmark"] + 1
-    third = revision(c.watch_put("w1", [["c", 5]]))
-    again = c.watch_events("w1", seen["next"]).value
+    third = revision(w.watch_put("w1", [["c", 5]]))
+    again = w.watch_events("w1", seen["next"]).value
     assert again["events"] == [[third, "c", 5]]
     assert again["bookmark"] >= third
-    part = c.watch_events("w1", second).value["events"]
+    part = w.watch_events("w1", second).value["events"]
     assert [e[0] for e in part] == [second, second, third]
 
 
-def test_a_watch_with_nothing_to_see_still_has_a_bookmark(c: EtcdClient) -> None:
-    now = c.generate().value
-    seen = c.watch_events("w2").value
+def test_a_watch_with_nothing_to_see_still_has_a_bookmark(w: EtcdClient) -> None:
+    now = w.generate().value
+    seen = w.watch_events("w2").value
     assert seen["events"] == []
     assert seen["bookmark"] >= now
-    ahead = c.watch_events("w2", now + 1000).value
+    ahead = w.watch_events("w2", now + 1000).value
     assert (ahead["events"], ahead["bookmark"], ahead["next"]) == ([], None, now + 1000)
 
 
-def test_a_watch_sees_what_happens_while_it_is_open(etcd: Member, c: EtcdClient) -> None:
-    now = c.generate().value
+def test_a_watch_sees_what_happens_while_it_is_open(etcd: Member, w: EtcdClient) -> None:
+    now = w.generate().value
     over = threading.Event()
     put: list[int] = []
 
@@ -282,37 +289,37 @@ def test_a_watch_sees_what_happens_while_it_is_open(etcd: Member, c: EtcdClient)
     try:
         start, events = now + 1, []
         for _ in range(3):
-            seen = c.watch_events("w3", start).value
+            seen = w.watch_events("w3", start).value
             events += seen["events"]
             start = seen["next"]
     finally:
         over.set()
         thread.join(10)
-    events += c.watch_events("w3", start).value["events"]
+    events += w.watch_events("w3", start).value["events"]
     assert [e[0] for e in events] == [r for r in put for _ in "ab"]
     assert [e[2] for e in events] == [i for i in range(len(put)) for _ in "ab"]
     assert len(put) > 10
 
 
-def test_a_backlog_of_many_revisions_comes_whole_and_in_order(c: EtcdClient) -> None:
-    put = [revision(c.watch_put("w6", [["a", i], ["b", i]])) for i in range(1200)]  # more than a piece
-    seen = c.watch_events("w6", put[0]).value
+def test_a_backlog_of_many_revisions_comes_whole_and_in_order(w: EtcdClient) -> None:
+    put = [revision(w.watch_put("w6", [["a", i], ["b", i]])) for i in range(1200)]  # more than a piece
+    seen = w.watch_events("w6", put[0]).value
     assert [e[0] for e in seen["events"]] == [r for r in put for _ in "ab"]
     assert seen["bookmark"] >= put[-1]
 
 
-def test_the_connection_is_fit_for_use_after_a_watch(c: EtcdClient) -> None:
-    c.watch_put("w4", [["a", 1]])
+def test_the_connection_is_fit_for_use_after_a_watch(w: EtcdClient) -> None:
+    w.watch_put("w4", [["a", 1]])
     for _ in range(2):
-        assert len(c.watch_events("w4").value["events"]) == 1
-        assert c.set_add("w4", 1).value == 1
+        assert len(w.watch_events("w4").value["events"]) == 1
+        assert w.set_add("w4", 1).value == 1
 
 
-def test_a_start_that_was_compacted_fails_the_watch(etcd: Member, c: EtcdClient) -> None:
-    old = revision(c.watch_put("w5", [["a", 1]]))
-    now = revision(c.watch_put("w5", [["a", 2]]))
+def test_a_start_that_was_compacted_fails_the_watch(etcd: Member, w: EtcdClient) -> None:
+    old = revision(w.watch_put("w5", [["a", 1]]))
+    now = revision(w.watch_put("w5", [["a", 2]]))
     # No operation of ours.
-    c._ask("/v3/kv/compaction", b'{"revision":"%d"}' % now)
+    w._ask("/v3/kv/compaction", b'{"revision":"%d"}' % now)
     with pytest.raises(Definite, match=r"^watch compacted$"):
-        c.watch_events("w5", old)
-    assert c.watch_events("w5", now).value["events"] == [[now, "a", 2]]
+        w.watch_events("w5", old)
+    assert w.watch_events("w5", now).value["events"] == [[now, "a", 2]]
