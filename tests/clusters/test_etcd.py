@@ -108,6 +108,29 @@ def test_versions_with_known_bugs_say_so(version: str, issues: set[str]) -> None
     assert {i for i in ("20418", "14370", "13766") if i in said} == issues
 
 
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("3.6.16", set()),
+        ("3.6.5", {"20418"}),
+        ("3.6.4", {"20418", "20616"}),
+        ("3.6.1", {"20418", "20616", "20221"}),
+        ("3.5.23", {"20418"}),
+        ("3.5.22", {"20418", "20616"}),
+        ("3.5.8", {"20418", "20616", "20221"}),
+        ("3.5.7", {"20418", "20616", "20221", "15271"}),
+        ("3.4.42", set()),
+        ("3.4.23", {"20418", "20616", "20221", "15271"}),
+        ("3.7.0", set()),
+    ],
+)
+def test_bugs_of_watches_and_leases_are_said_of_the_versions_that_have_them(
+    version: str, said: set[str]
+) -> None:
+    text = " ".join(caveats(version))
+    assert {i for i in ("20418", "20616", "20221", "15271") if i in text} == said
+
+
 class Refusing:
     """Stands for a registry that serves nothing."""
 
