@@ -324,9 +324,19 @@ def _dry_run(spec: Spec, *, json: bool) -> int:
 def check(
     target: Annotated[str, typer.Argument(metavar="RUN|HISTORY", help="A run, or a history file.")],
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What a bare history is a history of: register ...")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What a bare history is a history of: register ..., or module:attr of your own.",
+        ),
+    ] = None,
+    witness: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the orders that prove a valid verdict.")
     ] = None,
     *,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Plant violations: which share would have been seen?")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Judge a run or a history file again, with no cluster."""
@@ -337,7 +347,9 @@ def check(
     path = Path(target)
     if not path.is_file() and not target.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
         path = _find(target)
-    results = check_again(path, model=model, progress=_progress())
+    if model is not None and ":" in model and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # behind everything else: a model of the user's, beside them
+    results = check_again(path, model=model, witness=witness, sensitivity=sensitivity, progress=_progress())
     if json:
         _print_json(results)
     else:

@@ -167,24 +167,34 @@ def _run(run_dir: Path) -> str:
     return run_dir.name.rsplit("-", 1)[-1]
 
 
-def check(path: Path, *, model: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+def check(
+    path: Path,
+    *,
+    model: str | None = None,
+    witness: Path | None = None,
+    sensitivity: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Judge a run directory again, or a bare history file: the results object.
 
     A run directory's `results.json` and report are written anew. `model` replaces the model of the
-    linearizability check.
+    linearizability check; the orders that it finds go to `witness`. With `sensitivity` a valid verdict comes
+    with the shares of planted violations that the checker sees in this history.
 
     Raises: UsageError for a path that is neither; HistoryError for a file that breaks the format.
     """
     if path.is_dir():
         if not (path / "spec.json").exists():
             raise UsageError(f"{path} is no run directory: it has no spec.json")
-        results = judge(path, model=model, progress=progress)
+        results = judge(path, model=model, witness=witness, progress=progress)
+        if sensitivity:
+            results["sensitivity"] = _sensitivity(path / "history.jsonl", results["checks"])
         conclude(path, results)
         return results
     if not path.exists():
         raise UsageError(f"cannot read {path}: no such file; expected a run directory or a history.jsonl")
     began = time.monotonic()
-    options = {"model": model} if model else {}
+    options = _linearizable_options(model, witness)
     checks = run_checks({"linearizable": ("linearizable", options)}, path, None, Spec(), progress)
     verdict = worst(r.verdict for r in checks.values())
     return {
@@ -195,11 +205,33 @@ def check(path: Path, *, model: str | None = None, progress: Progress | None = N
         "seconds": round(time.monotonic() - began, 3),
         "history": str(path),
         "checks": _plain(checks),
+        **({"sensitivity": _sensitivity(path, _plain(checks))} if sensitivity else {}),
     }
 
 
+def _linearizable_options(model: str | None, witness: Path | None) -> dict[str, Any]:
+    given = {"model": model, "witness": str(witness) if witness else None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _sensitivity(history: Path, checks: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a green verdict is worth, or None where it is not green, or not of a register."""
+    from checkers.sensitivity import measure
+
+    found = checks.get("linearizable")
+    if found is None or found["verdict"] != "valid":
+        return None
+    shares = measure(history, found["detail"]["model"])
+    return msgspec.to_builtins(shares) if shares is not None else None
+
+
 def judge(
-    run_dir: Path, *, model: str | None = None, crashed: str | None = None, progress: Progress | None = None
+    run_dir: Path,
+    *,
+    model: str | None = None,
+    witness: Path | None = None,
+    crashed: str | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The results object of a run directory, from its journal on.
 
@@ -225,8 +257,8 @@ def judge(
         spec.concurrency, spec.seed
     )
     wanted = {name: (which, dict(options)) for name, (which, options) in workload.checkers.items()}
-    if model is not None and "linearizable" in wanted:
-        wanted["linearizable"][1]["model"] = model
+    if "linearizable" in wanted:
+        wanted["linearizable"][1].update(_linearizable_options(model, witness))
     if faults and error is None and not interrupted:
         wanted["availability"] = ("availability", {})
     history = read_history(path)

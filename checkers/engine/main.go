@@ -13,7 +13,7 @@
 //	{"key":K,"verdict":"valid","engine":E,"ops":N,"s":S,"verified":B}   once for each key
 //	{"key":K,"verdict":"unknown",...,"limit":"time|key-time|memory|key-memory|mistake|engines"}
 //	{"key":K,"verdict":"invalid",...,"kind":...,"culprit":INVOKE,"window":[OP...],"assumed":[OP...]}
-//	{"done":{"keys":K,"s":S}}                                      last; without it nothing is complete
+//	{"done":{"keys":K,"s":S,"peak_mb":M}}                          last; without it nothing is complete
 //	{"stopped":"time|memory","keys":K}                             last, instead: a limit ended the program
 //	{"error":"...","line":N}                                       last, instead: the history is refused
 //
@@ -120,7 +120,7 @@ func run(args []string, out *output) int {
 			return out.refuse(fmt.Sprintf("the witness cannot be written: %v", err), 0)
 		}
 	}
-	out.line(fmt.Appendf(nil, `{"done":{"keys":%d,"s":%.6f}}`, len(h.keys), time.Since(began).Seconds()))
+	out.line(fmt.Appendf(nil, `{"done":{"keys":%d,"s":%.6f,"peak_mb":%d}}`, len(h.keys), time.Since(began).Seconds(), peakMB()))
 	return 0
 }
 
