@@ -163,6 +163,33 @@ def test_what_a_model_cannot_take_is_refused_with_its_line(tmp_path: Path) -> No
     assert "f is 'push'" in refused("push", 1, 1, "tests.checkers.test_models:Peeker")
 
 
+def test_a_transaction_is_told_in_words(tmp_path: Path) -> None:
+    def txn(process: int, *steps: list[Any]) -> list[dict[str, Any]]:
+        asked = [[*s[:2], None] if s[0] == "r" else s for s in steps]
+        common = {"process": process, "f": "txn", "key": "m1", "node": "n1"}
+        return [{**common, "type": "invoke", "value": asked}, {**common, "type": "ok", "value": list(steps)}]
+
+    events = [
+        *txn(0, ["w", "x", 1], ["w", "y", 1]),
+        *txn(1, ["cas", "x", 1, 2]),
+        *txn(2, ["r", "x", 2], ["r", "y", None]),
+    ]
+    path = tmp_path / "h.jsonl"
+    path.write_bytes(
+        b"".join(
+            msgspec.json.encode({"index": i, "time": i * 10**9} | e) + b"\n" for i, e in enumerate(events)
+        )
+    )
+    result = check_linearizable(path, "kv")
+    assert result.verdict == "invalid"
+    assert result.reason == (
+        "txn of m1 (x read as 2, y read as null) by process 2 on n1 succeeded at 5.00 s, but no order of it and"
+        " the 1 operation around it in the window fits what they answered, wherever the 1 operation still open"
+        " or of unknown outcome may have taken effect"
+    )
+    assert [o["value"] for o in result.anomalies[0].window] == [events[0]["value"], events[4]["value"]]
+
+
 class Peeker(Stack):
     fs = frozenset({"peek"})
 
