@@ -33,6 +33,7 @@ bench: setup  ## every benchmark, a table each
 fuzz-checkers: setup  ## a million random histories: engines, Porcupine and brute force must agree
 	@cd checkers/engine && PATH="$$PATH:$$(cd ../.. && .venv/bin/python -m harness.core.golang)" \
 	  SPLITBRAIN_FUZZ=$(or $(COUNT),1000000) go test -run Differential -timeout 0 -v .
+	@SPLITBRAIN_FUZZ_MODELS=$$(( $(or $(COUNT),1000000) / 100 )) SPLITBRAIN_FUZZ_SEED=$$(date +%s) $(PY) -m pytest -q tests/checkers/test_models.py
 
 soak: setup  ## SEEDS seeds of the demo and of its positive control; resumable; prints its table
 	@$(PY) -m benchmarks.soak --seeds $(SEEDS)
