@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from splitbrain.launch import Ended
 
 RUNS = Path("runs")
+HISTORIES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".edn", ".edn.gz", ".edn.zst")
 
 app = typer.Typer(
     name="splitbrain",
@@ -326,6 +327,10 @@ def check(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="What a bare history is a history of: register ...")
     ] = None,
+    keyed: Annotated[
+        bool | None,
+        typer.Option("--keyed/--no-keyed", help="Values of an EDN history are [key value], or are not."),
+    ] = None,
     *,
     json: Json = False,
 ) -> int:
@@ -335,9 +340,9 @@ def check(
     from splitbrain.runner import check as check_again
 
     path = Path(target)
-    if not path.is_file() and not target.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
+    if not path.is_file() and not target.endswith(HISTORIES):
         path = _find(target)
-    results = check_again(path, model=model, progress=_progress())
+    results = check_again(path, model=model, keyed=keyed, progress=_progress())
     if json:
         _print_json(results)
     else:
@@ -409,6 +414,41 @@ def report(target: Run) -> int:
 
     write_report(run_dir)
     sys.stdout.write(f"{run_dir / 'report.html'}\n")
+    return 0
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(metavar="RUN|HISTORY", help="A run, or a history file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to (default: stdout).")
+    ] = None,
+    *,
+    jepsen: Annotated[bool, typer.Option("--jepsen", help="As Jepsen's history.edn.")] = False,
+) -> int:
+    """Write a run's history in a form that other tools read."""
+    from harness.core.errors import InfrastructureError, UsageError
+    from splitbrain.foreign import export_edn
+
+    if not jepsen:
+        raise UsageError("export needs a form to write; expected --jepsen")
+    path = Path(target)
+    if not path.is_file() and not target.endswith(HISTORIES):
+        path = _find(target)
+    lines = export_edn(path)
+    if out is None:
+        sys.stdout.writelines(lines)
+        return 0
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+        part.replace(out)
+    except OSError as e:
+        raise InfrastructureError(f"cannot write {out}: {e.strerror}; choose another file") from None
+    finally:
+        part.unlink(missing_ok=True)
+    _say(f"{out} written")
     return 0
 
 

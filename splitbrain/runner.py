@@ -31,6 +31,7 @@ from harness.core.ledger import read_faults
 from harness.core.results import blank, failed
 from harness.core.spec import Spec
 from splitbrain import alive, kept, registry
+from splitbrain.foreign import also_edn
 
 if TYPE_CHECKING:
     from harness.admission import Slot
@@ -167,14 +168,19 @@ def _run(run_dir: Path) -> str:
     return run_dir.name.rsplit("-", 1)[-1]
 
 
-def check(path: Path, *, model: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+@also_edn
+def check(
+    path: Path, *, model: str | None = None, keyed: bool | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Judge a run directory again, or a bare history file: the results object.
 
     A run directory's `results.json` and report are written anew. `model` replaces the model of the
-    linearizability check.
+    linearizability check. `keyed` says of an EDN history whether its values are [key value].
 
     Raises: UsageError for a path that is neither; HistoryError for a file that breaks the format.
     """
+    if keyed is not None:
+        raise UsageError(f"--keyed says how an EDN history is to be read, and {path} is none; leave it out")
     if path.is_dir():
         if not (path / "spec.json").exists():
             raise UsageError(f"{path} is no run directory: it has no spec.json")
