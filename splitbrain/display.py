@@ -10,11 +10,9 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
 from rich.progress_bar import ProgressBar
@@ -23,9 +21,9 @@ from rich.text import Text
 
 from harness.admission import read_record
 from harness.core.spec import Spec
+from splitbrain.tail import Tail, json_object
 
 OK, FAIL, INFO = "● ok", "✕ fail", "? info"  # shape as well as colour
-_block: Final = 1 << 20
 _mark_line: Final = re.compile(rb'^\{"(?:phase|end|format)":.*$', re.MULTILINE)
 _bars: Final = "▁▂▃▄▅▆▇█"
 _phases: Final = {
@@ -40,47 +38,6 @@ _phases: Final = {
     "interrupted": "checking what there is",
     "error": "reporting the error",
 }
-
-
-class Tail:
-    """Whole lines as they are appended to a file that need not exist yet."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[bytes] | None = None
-        self._rest = b""
-
-    def blocks(self) -> Iterator[bytes]:
-        """What was appended since the last call, in blocks of whole lines."""
-        if self._file is None:
-            try:
-                self._file = self.path.open("rb")
-            except OSError:
-                return
-        while data := self._file.read(_block):
-            cut = data.rfind(b"\n") + 1
-            if not cut:
-                self._rest += data
-                continue
-            yield self._rest + data[:cut]
-            self._rest = data[cut:]
-
-    def objects(self) -> Iterator[dict[str, Any]]:
-        """The same, parsed; what is no JSON object is left to the readers that judge it."""
-        for block in self.blocks():
-            for line in block.splitlines():
-                value = _object(line)
-                if value is not None:
-                    yield value
-
-    @property
-    def rest(self) -> bytes:
-        """What follows the last whole line."""
-        return self._rest
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
 
 
 class Follower:
@@ -142,7 +99,7 @@ class Follower:
         self.info += block.count(b'"type":"info"') - nemesis
         self.invoked += block.count(b'"type":"invoke"')
         for match in _mark_line.finditer(block):
-            mark = _object(match.group()) or {}
+            mark = json_object(match.group()) or {}
             self.phase = mark.get("phase") or mark.get("end") or self.phase
             self.phase_ns = mark.get("time", self.phase_ns)
             self.epoch_ns = mark.get("epoch_mono_ns", self.epoch_ns)
@@ -159,14 +116,6 @@ class Follower:
             self.faults_begun += 1
         elif event == "undone":
             self.faults.pop(fault, None)
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 class Rate:
