@@ -192,6 +192,9 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave a cluster that failed standing, for exec and logs.")
     ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="End load at the first violation seen while it runs.")
+    ] = False,
     no_admission: Annotated[
         bool, typer.Option("--no-admission", help="Do not wait for other runs where the machine is full.")
     ] = False,
@@ -220,6 +223,7 @@ def run(
         "opt": opt or None,
         "admission": False if no_admission else None,
         "keep": keep or None,
+        "fail-fast": fail_fast or None,
     }
     spec = specs.resolve(spec_file, flags)
     planned = specs.successors(spec, repeat)

@@ -52,10 +52,12 @@ class Follower:
         self.faults_begun = 0
         self.nodes: dict[str, dict[str, Any]] = {}  # each node's last sample
         self.waiting = 0  # for so many other runs
+        self.checked: dict[str, Any] = {}  # keys so far, each with its latest verdict
         self._run_dir = run_dir
         self._journal = Tail(run_dir / "journal.jsonl")
         self._ledger = Tail(run_dir / "faults.jsonl")
         self._monitor = Tail(run_dir / "monitor.jsonl")
+        self._checks = Tail(run_dir / "incremental.jsonl")
         self._plans: dict[str, dict[str, Any]] = {}
 
     def poll(self) -> None:
@@ -69,9 +71,12 @@ class Follower:
         for line in self._monitor.objects():
             if isinstance(line.get("node"), str):
                 self.nodes[line["node"]] = line
+        for line in self._checks.objects():
+            if "key" in line:
+                self.checked[repr(line["key"])] = line.get("verdict")
 
     def close(self) -> None:
-        for tail in (self._journal, self._ledger, self._monitor):
+        for tail in (self._journal, self._ledger, self._monitor, self._checks):
             tail.close()
 
     @property
@@ -85,6 +90,19 @@ class Follower:
         leaders = [s for s in self.nodes.values() if s.get("ok") and s.get("role") == "leader"]
         best = max(leaders, key=lambda s: s.get("term") or 0, default=None)
         return (best["node"], best.get("term")) if best else (None, None)
+
+    @property
+    def checked_words(self) -> str:
+        """What was found while the run goes on; nothing as long as no key is spent."""
+        if not self.checked:
+            return ""
+        keys = len(self.checked)
+        return f"{keys:,} key{'' if keys == 1 else 's'} checked, {self.violations or 'none'} in violation"
+
+    @property
+    def violations(self) -> int:
+        """Keys found in violation so far."""
+        return sum(verdict == "invalid" for verdict in self.checked.values())
 
     def elapsed_s(self, now_ns: int | None = None) -> float:
         """Seconds since the run's start; 0 before it."""
@@ -190,9 +208,8 @@ class Plain:
             self._counted_s = now_s
             leader, term = f.leader
             led = f"leader {leader}, term {term}" if leader else "no leader seen"
-            self._say(
-                now_s, f"{self._rate.latest:,.0f}/s  {f.ok:,} ok  {f.fail:,} fail  {f.info:,} info  {led}"
-            )
+            counts = f"{self._rate.latest:,.0f}/s  {f.ok:,} ok  {f.fail:,} fail  {f.info:,} info"
+            self._say(now_s, "  ".join(filter(None, (counts, led, f.checked_words))))
 
     def stop(self) -> None:
         self.follower.close()
@@ -242,6 +259,9 @@ class Live:
                 (f"{FAIL} {f.fail:,}   ", "red"),
                 (f"{INFO} {f.info:,}", "yellow"),
             ),
+        )
+        grid.add_row(
+            "checks", Text(f.checked_words or "no key is spent yet", style="red" if f.violations else "")
         )
         grid.add_row("faults", self._fault_text())
         grid.add_row("nodes", self._node_text())

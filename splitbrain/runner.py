@@ -108,7 +108,10 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
     stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: stop.request(signal.Signals(n).name))
-    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))
+    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))(
+        spec.concurrency, spec.seed
+    )
+    from splitbrain import incremental
     from splitbrain.spec import schedule
 
     faults = {f: registry.create("faults", f, spec.of(f)) for f in spec.families}
@@ -120,9 +123,15 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         system=system,
         system_ref=registry.describe("systems", spec.system).target,
         install=install,
-        workload=workload(spec.concurrency, spec.seed),
+        workload=workload,
         faults=faults,
         steps=schedule(spec),
+        helpers=(
+            {}
+            if incremental.wanted(workload.checkers) is None
+            else {"incremental": incremental.command(run_dir)}
+        ),
+        early=incremental.Watch(run_dir).first if spec.fail_fast else None,
     )
     env = {
         "format": 1,
@@ -215,7 +224,7 @@ def judge(
     from harness.admission import read_record
     from harness.core.history import read_history
     from harness.journal import begun, merge
-    from splitbrain import lateness
+    from splitbrain import incremental, lateness
 
     spec = msgspec.json.decode((run_dir / "spec.json").read_bytes(), type=Spec)
     journal, path = run_dir / "journal.jsonl", run_dir / "history.jsonl"
@@ -250,7 +259,7 @@ def judge(
             verdict, reason = "unknown", f"vacuous: {weight.reason}"
     began = [p["time"] for p in merged.phases if p["phase"] == "load"]
     pace, admission = lateness.pace(history, merged.phases, spec), read_record(run_dir)
-    return {
+    results = {
         **blank(),
         **_about(spec, run_dir),
         "verdict": verdict,
@@ -278,6 +287,10 @@ def judge(
             *lateness.warnings(history, end.get("lag_ms", {}), pace, admission),
         ],
     }
+    if model is not None:  # what was found under another model says nothing about this one
+        return results
+    whole = error is None and not interrupted
+    return incremental.weigh(results, run_dir, fail_fast=spec.fail_fast, whole=whole)
 
 
 def conclude(run_dir: Path, results: Mapping[str, Any]) -> None:
@@ -347,8 +360,7 @@ def run_checks(
 
     threads = []
     for name, (which, given) in wanted.items():
-        descriptor = registry.describe("checkers", which)
-        options = {o.name: o.default for o in descriptor.options} | spec.of(which) | dict(given)
+        options = registry.checker_options(which, given, spec)
         limit_s = float(options.get("time_s", 60.0))
         checker = registry.create("checkers", which, options)
         thread = threading.Thread(

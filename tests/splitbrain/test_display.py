@@ -154,6 +154,19 @@ def test_of_two_leaders_the_higher_term_counts(growing: Growing) -> None:
     follower.close()
 
 
+def test_keys_checked_meanwhile_are_counted_once(growing: Growing) -> None:
+    follower = Follower(growing.path)
+    follower.poll()
+    assert follower.checked_words == ""
+    with (growing.path / "incremental.jsonl").open("ab") as file:
+        for key, verdict in (("k1", "valid"), ("k1", "valid"), (1, "unknown"), ("1", "invalid")):
+            file.write(msgspec.json.encode({"time": 1, "key": key, "verdict": verdict, "reason": ""}) + b"\n")
+        file.write(b'{"end":"done","time":2}\n')
+    follower.poll()
+    assert follower.checked_words == "3 keys checked, 1 in violation"
+    follower.close()
+
+
 def test_rate_and_its_bars() -> None:
     rate = Rate()
     assert (rate.latest, rate.sparkline()) == (0.0, "")
