@@ -15,7 +15,7 @@ import json as json_module
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -341,12 +341,14 @@ def check(
     """Judge a run or a history file again, with no cluster."""
     from harness.core.exits import exit_code
     from splitbrain.card import print_anomalies, print_card, print_error
+    from splitbrain.progress import Progress
     from splitbrain.runner import check as check_again
 
     path = Path(target)
     if not path.is_file() and not target.endswith(HISTORIES):
         path = _find(target)
-    results = check_again(path, model=model, keyed=keyed, progress=_progress())
+    with Progress(sys.stderr if sys.stderr.isatty() else None) as progress:
+        results = check_again(path, model=model, keyed=keyed, progress=progress.note)
     if json:
         _print_json(results)
     else:
@@ -354,18 +356,6 @@ def check(
         print_error(_console(), results)
         print_anomalies(_console(), results)
     return exit_code({**results, "interrupted": False})  # the run was, this command is not: unknown
-
-
-def _progress() -> Callable[[str, int, int], None] | None:
-    """A counter on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(name: str, done: int, of: int) -> None:
-        sys.stderr.write(f"\r{name}: {done} of {of}\x1b[K" if done < of else "\r\x1b[K")
-        sys.stderr.flush()
-
-    return show
 
 
 def _find(text: str) -> Path:
