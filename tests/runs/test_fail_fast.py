@@ -2,35 +2,21 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.runs.commands import ENV, splitbrain
+from tests.runs.commands import ENV, lines, splitbrain
 
 pytestmark = [pytest.mark.netns, pytest.mark.rootless]
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("runs")
-    yield folder
-    shutil.rmtree(folder)
-
-
-def lines(run_dir: Path, name: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (run_dir / name).read_text().splitlines()]
-
-
 def load_s(run_dir: Path) -> float:
-    at = {line["phase"]: line["time"] for line in lines(run_dir, "journal.jsonl") if "phase" in line}
+    at = {line["phase"]: line["time"] for line in lines(run_dir / "journal.jsonl") if "phase" in line}
     return float(at["heal"] - at["load"]) / 1e9
 
 
@@ -43,10 +29,10 @@ def test_load_ends_at_the_first_violation(out: Path) -> None:
     found = results["incremental"]
     assert found["violations"] >= 1
     assert found["ended"]
-    bad = {line["key"] for line in lines(run_dir, "incremental.jsonl") if line.get("verdict") == "invalid"}
+    bad = {line["key"] for line in lines(run_dir / "incremental.jsonl") if line.get("verdict") == "invalid"}
     assert bad <= {a["key"] for a in results["checks"]["linearizable"]["anomalies"]}
     assert any("load was ended at" in warning for warning in results["warnings"])
-    phases = [line["phase"] for line in lines(run_dir, "journal.jsonl") if "phase" in line]
+    phases = [line["phase"] for line in lines(run_dir / "journal.jsonl") if "phase" in line]
     assert phases[-3:] == ["recover", "final", "collect"], "healed, read and collected as ever"
     assert "--fail-fast" in results["command"]
 
@@ -65,8 +51,8 @@ def test_a_correct_system_runs_its_whole_time_and_is_checked_meanwhile(out: Path
         "first_violation_s": None,
         "ended": True,
     }
-    found = lines(run_dir, "incremental.jsonl")
-    healed = next(line["time"] for line in lines(run_dir, "journal.jsonl") if line.get("phase") == "heal")
+    found = lines(run_dir / "incremental.jsonl")
+    healed = next(line["time"] for line in lines(run_dir / "journal.jsonl") if line.get("phase") == "heal")
     assert sum("key" in line and line["time"] < healed for line in found) >= 3, "while the load was on"
     assert not (run_dir / "incremental.tmp").exists()
     assert not any("ended before the load did" in warning for warning in results["warnings"])
