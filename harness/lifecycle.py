@@ -5,8 +5,8 @@
 *start* ends when a write has succeeded through every node. *load* is clients and nemesis at work.
 *heal* undoes whatever the ledger holds. *recover* waits, at most 30 s, until writes succeed
 through every node again. *final* reads every key through every node, once each has applied what a
-last barrier write committed. Judging is not done here: `history.jsonl` and everything after it can
-be made again from the run directory.
+last barrier write committed, and writes down what each holds at that revision. Judging is not done
+here: `history.jsonl` and everything after it can be made again from the run directory.
 
 Whatever happens, in whichever phase, the cluster is closed and the journal gets its last line.
 """
@@ -44,6 +44,7 @@ from harness.core.ledger import Ledger
 from harness.core.spec import Spec
 from harness.core.system import Install, LogEvent, Status, System
 from harness.core.workload import Workload
+from harness.dumps import write_dumps
 from harness.journal import Journal
 from harness.lag import Lag
 from harness.logs import log_stamps, timed_lines
@@ -318,7 +319,7 @@ class _Run:
             return
         journal.phase("recover")
         silent = self._await_writes(RECOVER_S)
-        behind = self._barrier() if not silent else []
+        revision, behind = self._barrier([n.name for n in self.cluster.nodes if n.name not in silent])
         if silent:
             names = ", ".join(f"{n} ({why})" for n, why in silent.items())
             self.outcome.notes.append(f"no write through {names} within {RECOVER_S:g} s of healing")
@@ -326,6 +327,8 @@ class _Run:
             names = ", ".join(behind)
             self.outcome.notes.append(f"{names} had not applied the last write after {_CATCH_UP_S:g} s")
         journal.phase("final", silent=sorted(silent), behind=behind)
+        if revision is not None and not self.stop.requested:
+            self._dump(revision, silent, behind)
         if workload.final_read is not None and load.keys and not self.stop.requested:
             seats = self._seats(max(self.spec.concurrency, len(self.cluster.nodes)))
             generator = final_reads(workload.final_read, list(load.keys), seats)
@@ -434,15 +437,18 @@ class _Run:
             parts.append(f"last lines of {log}:\n" + "\n".join(f"  {line[:300]}" for line in lines))
         return "\n".join(parts) or f"{node} has written no log"
 
-    def _barrier(self) -> list[str]:
-        """Commit a last write and wait until every node has applied it; the names of those behind."""
-        nodes = {n.name: n for n in self.cluster.nodes}
+    def _barrier(self, names: Sequence[str]) -> tuple[int | None, list[str]]:
+        """Commit a last write and wait until each of `names` has applied it; its revision, None where there is
+        none, and the names of those behind."""
+        nodes = {n.name: n for n in self.cluster.nodes if n.name in names}
+        if not nodes:
+            return None, []
         first = next(iter(nodes.values()))
         answer = ask_all(self.cluster, [first.name], lambda _: self.system.barrier(first, 1.0), wait_s=3.0)[
             first.name
         ]
         if isinstance(answer, Exception) or answer is None:
-            return []
+            return None, []
         behind = list(nodes)
         deadline = time.monotonic() + _CATCH_UP_S
         while behind and time.monotonic() < deadline and not self.stop.requested:
@@ -452,7 +458,15 @@ class _Run:
             behind = [n for n, s in answers.items() if not _caught_up(s, answer)]
             if behind:
                 time.sleep(0.05)
-        return behind
+        return answer, behind
+
+    def _dump(self, revision: int, silent: Mapping[str, str], behind: Sequence[str]) -> None:
+        """Write down what every node has at the barrier's revision."""
+        unfit = {name: f"took no write after healing: {why}" for name, why in silent.items()}
+        unfit |= dict.fromkeys(behind, f"had not applied revision {revision}")
+        failed = write_dumps(self.cluster, self.system, revision, unfit, self.parts.run_dir / "dump")
+        for name, why in failed.items():
+            self.outcome.notes.append(f"{name} did not say what it holds at revision {revision}: {why}")
 
 
 def _caught_up(status: Status | Exception, revision: int) -> bool:

@@ -43,6 +43,7 @@ func (w *watchdog) watch() {
 				w.end(c, "time")
 			}
 		}
+		c.dropOver(w.limits.keyMemory)
 		used := memory()
 		switch {
 		case used > w.limits.memory:
@@ -76,7 +77,7 @@ func (w *watchdog) end(c *checker, limit string) {
 		for place, done := range c.decided {
 			if !done {
 				left++
-				w.out.line(fmt.Appendf(nil, `{"key":%s,"verdict":"unknown","engine":"porcupine","ops":%d,"s":%.6f,"limit":%q}`,
+				w.out.line(fmt.Appendf(nil, `{"key":%s,"verdict":"unknown","engine":"porcupine","ops":%d,"s":%.6f,"limit":%q,"reached":0}`,
 					c.h.texts[c.h.keys[place]], len(c.h.of[place]), time.Since(w.limits.start).Seconds(), limit))
 			}
 		}
@@ -98,6 +99,20 @@ func (c *checker) stop(limit string) {
 	}
 	for _, j := range c.running {
 		j.giveUp(limit)
+	}
+}
+
+// dropOver makes every search give up that holds more than most.
+func (c *checker) dropOver(most int64) {
+	if c == nil || most <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, j := range c.running {
+		if j.weight.Load() > most {
+			j.giveUp("key-memory")
+		}
 	}
 }
 
