@@ -38,6 +38,7 @@ from splitbrain.tail import Tail
 
 FILE: Final = "incremental.jsonl"
 CHECK: Final = "linearizable"
+_scratch: Final = "incremental.tmp"
 IDLE_S: Final = 3.0
 _look_s: Final = 0.2
 _most_keys: Final = 32  # in one go: the last of them waits for all
@@ -223,7 +224,7 @@ def main() -> None:
     options.pop("witness", None)  # that file is the last check's
     options |= {name: min(most, options.get(name, most)) for name, most in _limits.items()}
     budgets = (spec.of(spec.workload).get("ops_per_key"), spec.of(spec.workload).get("infos_per_key"))
-    folder = run_dir / "incremental.tmp"
+    folder = run_dir / _scratch
     folder.mkdir(exist_ok=True)
     out = LineFile(run_dir / FILE)
     keys = Keys(*budgets)
@@ -233,7 +234,7 @@ def main() -> None:
         pass
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        shutil.rmtree(folder, ignore_errors=True)
+        tidy(run_dir)
     out.append(msgspec.json.encode({"end": "done", "time": _now(keys)}) + b"\n")
     out.close()
 
@@ -278,6 +279,11 @@ class Watch:
 
     def close(self) -> None:
         self._tail.close()
+
+
+def tidy(run_dir: Path) -> None:
+    """Remove what a process that was killed has left; for when the cluster is closed."""
+    shutil.rmtree(run_dir / _scratch, ignore_errors=True)
 
 
 def summary(run_dir: Path) -> dict[str, Any] | None:

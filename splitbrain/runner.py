@@ -55,9 +55,11 @@ def main() -> None:
         conclude(run_dir, results)
         sys.exit(e.exit_code)
     from harness.lifecycle import run
+    from splitbrain import incremental
 
     left: list[Cluster] | None = [] if spec.keep else None
     outcome = run(parts, stop, left)
+    incremental.tidy(run_dir)
     if slot is not None:
         slot.look(run_dir)
     for number in (signal.SIGINT, signal.SIGTERM):
