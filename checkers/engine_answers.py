@@ -42,7 +42,10 @@ class Answers:
             return isinstance(self.version, str) and line.get("protocol") == PROTOCOL
         if self.read is None and isinstance(line.get("read"), dict):
             self.read = line["read"]
-            return all(isinstance(self.read.get(n), int) for n in ("ops", "keys"))
+            if not all(isinstance(self.read.get(n), int) for n in ("ops", "keys")):
+                return False
+            self.ctx.progress(0, self.read["keys"])
+            return True
         if "done" in line or "stopped" in line:
             self.end = line
             return isinstance(line.get("done", {}), dict)

@@ -18,7 +18,7 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -80,7 +80,11 @@ class Stop:
 
 class Parts(msgspec.Struct, kw_only=True, frozen=True):
     """What a run is put together from. `system_ref` is the system by reference, for the sampler;
-    without an `install` the system runs already, and goes on when the run is over."""
+    without an `install` the system runs already, and goes on when the run is over.
+
+    `helpers` are command lines by name, started beside the load; each ends by itself when the load is over
+    and with the cluster at the latest. `early` says why load is to end before its time, or None.
+    """
 
     run: str
     run_dir: Path
@@ -92,6 +96,8 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     workload: Workload
     faults: Mapping[str, Fault]
     steps: Sequence[Step]
+    helpers: Mapping[str, Sequence[str]] = {}
+    early: Callable[[], str | None] | None = None
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -173,6 +179,7 @@ class _Run:
         self.spec, self.system = parts.spec, parts.system
         self.cluster: Cluster
         self._lost: InfrastructureError | None = None
+        self._early: str | None = None
         self._checked = 0.0  # when the cluster was last looked at
 
     def live(self) -> None:
@@ -232,6 +239,8 @@ class _Run:
         self.journal.phase("start")
         if self.parts.install is not None:
             self._launch(self.parts.install)
+        for name, argv in self.parts.helpers.items():  # now, so that they are up before the load begins
+            self.cluster.spawn_helper(argv, name)
         silent = self._await_writes(self.spec.ready_s, watch_exits=True)
         if silent:
             node, why = next(iter(silent.items()))
@@ -295,7 +304,7 @@ class _Run:
             journal.phase("load")
             nemesis.start()
             try:
-                load.run(self._is_over)
+                load.run(self._load_is_over)
             finally:
                 try:
                     journal.phase("heal")
@@ -328,6 +337,17 @@ class _Run:
             self.outcome.holes += final.holes.values()
             if self._lost is not None:
                 raise self._lost
+
+    def _load_is_over(self) -> bool:
+        """The same for load under faults, which may have shown already what it was to show."""
+        if self._early is None and self.parts.early is not None:
+            self._early = self.parts.early()
+            if self._early is not None:
+                at_s = self.journal.now() / 1e9
+                self.outcome.notes.append(
+                    f"load was ended at {at_s:.1f} s, at the first violation: {self._early}"
+                )
+        return self._early is not None or self._is_over()
 
     def _is_over(self) -> bool:
         """Whether load is to end early: somebody asked for it, or the cluster itself is broken, which is no

@@ -31,6 +31,7 @@ from harness.core.ledger import read_faults
 from harness.core.results import blank, failed
 from harness.core.spec import Spec
 from splitbrain import alive, kept, registry
+from splitbrain.foreign import also_edn
 
 if TYPE_CHECKING:
     from harness.admission import Slot
@@ -54,9 +55,11 @@ def main() -> None:
         conclude(run_dir, results)
         sys.exit(e.exit_code)
     from harness.lifecycle import run
+    from splitbrain import incremental
 
     left: list[Cluster] | None = [] if spec.keep else None
     outcome = run(parts, stop, left)
+    incremental.tidy(run_dir)
     if slot is not None:
         slot.look(run_dir)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -107,7 +110,10 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
     stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: stop.request(signal.Signals(n).name))
-    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))
+    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))(
+        spec.concurrency, spec.seed
+    )
+    from splitbrain import incremental
     from splitbrain.spec import schedule
 
     faults = {f: registry.create("faults", f, spec.of(f)) for f in spec.families}
@@ -119,9 +125,15 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         system=system,
         system_ref=registry.describe("systems", spec.system).target,
         install=install,
-        workload=workload(spec.concurrency, spec.seed),
+        workload=workload,
         faults=faults,
         steps=schedule(spec),
+        helpers=(
+            {}
+            if incremental.wanted(workload.checkers) is None
+            else {"incremental": incremental.command(run_dir)}
+        ),
+        early=incremental.Watch(run_dir).first if spec.fail_fast else None,
     )
     env = {
         "format": 1,
@@ -167,22 +179,27 @@ def _run(run_dir: Path) -> str:
     return run_dir.name.rsplit("-", 1)[-1]
 
 
+@also_edn
 def check(
     path: Path,
     *,
     model: str | None = None,
     witness: Path | None = None,
     sensitivity: bool = False,
+    keyed: bool | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge a run directory again, or a bare history file: the results object.
 
     A run directory's `results.json` and report are written anew. `model` replaces the model of the
     linearizability check; the orders that it finds go to `witness`. With `sensitivity` a valid verdict comes
-    with the shares of planted violations that the checker sees in this history.
+    with the shares of planted violations that the checker sees in this history. `keyed` says of an EDN history
+    whether its values are [key value].
 
     Raises: UsageError for a path that is neither; HistoryError for a file that breaks the format.
     """
+    if keyed is not None:
+        raise UsageError(f"--keyed says how an EDN history is to be read, and {path} is none; leave it out")
     if path.is_dir():
         if not (path / "spec.json").exists():
             raise UsageError(f"{path} is no run directory: it has no spec.json")
@@ -241,7 +258,7 @@ def judge(
     from harness.admission import read_record
     from harness.core.history import read_history
     from harness.journal import begun, merge
-    from splitbrain import lateness
+    from splitbrain import incremental, lateness
 
     spec = msgspec.json.decode((run_dir / "spec.json").read_bytes(), type=Spec)
     journal, path = run_dir / "journal.jsonl", run_dir / "history.jsonl"
@@ -276,7 +293,7 @@ def judge(
             verdict, reason = "unknown", f"vacuous: {weight.reason}"
     began = [p["time"] for p in merged.phases if p["phase"] == "load"]
     pace, admission = lateness.pace(history, merged.phases, spec), read_record(run_dir)
-    return {
+    results = {
         **blank(),
         **_about(spec, run_dir),
         "verdict": verdict,
@@ -304,6 +321,10 @@ def judge(
             *lateness.warnings(history, end.get("lag_ms", {}), pace, admission),
         ],
     }
+    if model is not None:  # what was found under another model says nothing about this one
+        return results
+    whole = error is None and not interrupted
+    return incremental.weigh(results, run_dir, fail_fast=spec.fail_fast, whole=whole)
 
 
 def conclude(run_dir: Path, results: Mapping[str, Any]) -> None:
@@ -373,8 +394,7 @@ def run_checks(
 
     threads = []
     for name, (which, given) in wanted.items():
-        descriptor = registry.describe("checkers", which)
-        options = {o.name: o.default for o in descriptor.options} | spec.of(which) | dict(given)
+        options = registry.checker_options(which, given, spec)
         limit_s = float(options.get("time_s", 60.0))
         checker = registry.create("checkers", which, options)
         thread = threading.Thread(

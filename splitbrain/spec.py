@@ -51,6 +51,7 @@ KEYS: Final = (
     "overlap",
     "admission",
     "keep",
+    "fail-fast",
     "opt",
 )
 _seconds_of: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -110,9 +111,12 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
         ),
         addresses=addresses,
         keep=keep,
+        fail_fast=_truth(given, "fail-fast", default=default.fail_fast),
         admission=_truth(given, "admission", default=default.admission),
     )
     _refuse_what_the_client_cannot(spec)
+    if spec.fail_fast:
+        _refuse_what_is_only_judged_at_the_end(spec)
     schedule(spec)
     return spec
 
@@ -166,6 +170,8 @@ def command_line(spec: Spec) -> str:
                 words += ["--opt", f"{owner}.{option.name}={text}"]
     if spec.expect is not None:
         words += ["--expect", spec.expect]
+    if spec.fail_fast:
+        words.append("--fail-fast")
     return shlex.join(words)
 
 
@@ -404,6 +410,17 @@ def _refuse_what_the_client_cannot(spec: Spec) -> None:
         raise UsageError(
             f"system {spec.system!r} cannot run workload {spec.workload!r}: its client has no"
             f" {', '.join(sorted(missing))}; `splitbrain list` shows what goes together"
+        )
+
+
+def _refuse_what_is_only_judged_at_the_end(spec: Spec) -> None:
+    from splitbrain.incremental import wanted
+
+    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))
+    if wanted(workload(spec.concurrency, spec.seed).checkers) is None:
+        raise UsageError(
+            f"workload {spec.workload!r} has no check that can be made while it runs, so there is nothing to"
+            " fail fast by; leave --fail-fast out"
         )
 
 
