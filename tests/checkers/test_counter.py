@@ -143,13 +143,16 @@ def random_history(rng: random.Random, least: int = 1) -> list[Op]:
 
 
 def test_correct_counters_are_never_accused(tmp_path: Path) -> None:
+    valid = 0
     for seed in range(3000):
         made = renumbered(random_history(random.Random(seed), least=-3 if seed % 3 == 0 else 1))
         result = check(made)
         assert kinds(result) == [], (seed, result.reason)
+        valid += result.verdict == "valid"
         if seed % 100 == 0:
             again = check(from_disk(made, tmp_path / "h.jsonl"))
             assert msgspec.structs.replace(again, seconds=0) == msgspec.structs.replace(result, seconds=0)
+    assert valid > 2800  # the others had nothing acknowledged
 
 
 def test_one_planted_anomaly_is_found() -> None:

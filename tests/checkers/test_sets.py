@@ -283,15 +283,18 @@ def random_history(rng: random.Random) -> list[Op]:
 
 
 def test_correct_sets_are_never_accused(tmp_path: Path) -> None:
+    valid = 0
     for seed in range(2000):
         events = random_history(random.Random(seed))
         made = renumbered(events)
         result = check(made)
         assert kinds(result) == [], (seed, result.reason)
+        valid += result.verdict == "valid"
         assert check(made, stale="allowed").anomalies == []
         if seed % 100 == 0:
             again = check(from_disk(made, tmp_path / "h.jsonl"))
             assert msgspec.structs.replace(again, seconds=0) == msgspec.structs.replace(result, seconds=0)
+    assert valid > 1900  # the others had nothing acknowledged
 
 
 def test_one_planted_anomaly_is_found() -> None:
