@@ -64,14 +64,14 @@ class Seen:
 
     def _scan(self, ctx: CheckContext, history: History, into: tuple[array[int], ...]) -> None:
         owner, attempt, adds_at, adds_of, reads_at, reads_of, sizes, shown = into
-        pair = history.pair
+        pair = history.pair.data
         keys: dict[Any, _Set] = {}
         asked: dict[int, _Set] = {}
         for position, (row, act) in enumerate(zip(history.rows(_Row), _acts(history), strict=True)):
             if act == _SKIP:
                 continue
             if act == _READ:
-                own = asked.pop(int(pair[position]))
+                own = asked.pop(pair[position])
                 found = self._elements(ctx, position, own, row.value, len(sizes))
                 reads_at.append(position)
                 reads_of.append(own.number)

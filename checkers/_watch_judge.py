@@ -93,12 +93,14 @@ class Judge:
             self._note(_Found(kind="past", watch=int(watch[event]), event=event))
         for number, place, why in seen.phantoms:
             self._note(_Found(kind="phantom", watch=number, event=int(seen.ends[number]) + place, why=why))
-        order = np.lexsort((slot, watch))
-        again = (slot[order][1:] == slot[order][:-1]) & (watch[order][1:] == watch[order][:-1])
-        for i in np.flatnonzero(again & (slot[order][1:] >= 0)).tolist():
-            event, other = int(order[i + 1]), int(order[i])
-            self._note(_Found(kind="unique", watch=int(watch[event]), event=event, other=other))
         traced = np.flatnonzero(slot >= 0)
+        code = watch[traced] * max(1, len(seen.slot_put)) + slot[traced]
+        order = np.argsort(code, kind="stable")
+        again = np.flatnonzero(code[order][1:] == code[order][:-1])
+        self._twice = len(again) > 0
+        for i in again.tolist():
+            event, other = int(traced[order[i + 1]]), int(traced[order[i]])
+            self._note(_Found(kind="unique", watch=int(watch[event]), event=event, other=other))
         for event in traced[revision[traced] != self.slot_revision[slot[traced]]].tolist():
             self._note(
                 _Found(
@@ -164,8 +166,11 @@ class Judge:
         revision = seen.event_revision[event]
         fits = self.required[slot] & (revision == self.slot_revision[slot])
         fits &= revision >= seen.asked_from[watch]
-        code = np.unique(watch[fits] * max(1, len(seen.slot_put)) + slot[fits])
-        return np.bincount(code // max(1, len(seen.slot_put)), minlength=len(seen.watch_at))
+        watch, slot = watch[fits], slot[fits]
+        if self._twice:
+            slots = max(1, len(seen.slot_put))
+            watch = np.unique(watch * slots + slot) // slots
+        return np.bincount(watch, minlength=len(seen.watch_at))
 
     def _look_up(self, number: int, wanted: NDArray[np.int64]) -> None:
         seen = self._seen

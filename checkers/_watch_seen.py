@@ -8,7 +8,7 @@ scanned, so that a put which had not begun by then explains nothing.
 from __future__ import annotations
 
 from array import array
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import numpy as np
@@ -26,19 +26,33 @@ _most: Final = 2**62  # of a revision
 
 
 class _Row(msgspec.Struct, gc=False):
-    value: Any
+    value: msgspec.Raw
     key: Any = None
     ext: dict[str, Any] | None = None
 
 
+class _Answer(msgspec.Struct, gc=False):
+    """What a watch returned."""
+
+    start: int = msgspec.field(name="from")
+    events: list[tuple[int, str, Any]]
+    next: int
+    bookmark: int | None
+
+
+_Pairs = list[tuple[str, Any]]
+_pairs: Final = msgspec.json.Decoder(_Pairs)
+_answers: Final = msgspec.json.Decoder(_Answer)
+
+
 class _Prefix:
-    """One key: its number, slots by sub and value, and what only failed puts tried."""
+    """One key: its number; for each sub its number and slots by value; what only failed puts tried."""
 
     __slots__ = ("failed", "key", "number", "slots")
 
     def __init__(self, number: int, key: Any) -> None:
         self.number, self.key = number, key
-        self.slots: dict[Any, dict[Any, int]] = {}
+        self.slots: dict[str, tuple[int, dict[Any, int]]] = {}
         self.failed: set[Any] = set()
 
 
@@ -47,12 +61,12 @@ class Seen:
 
     def __init__(self, ctx: CheckContext, history: History) -> None:
         self.prefixes: list[_Prefix] = []
-        self.subs: dict[Any, int] = {}  # sub -> number, over all prefixes
+        self.subs: dict[str, int] = {}  # sub -> number, over all prefixes
         self.phantoms: list[tuple[int, int, str]] = []  # watch, place of the event, why
-        self.repeated = 0  # values that several puts wrote to one sub
         self._ctx = ctx
         self._put_at, self._put_of, self._put_rev = array("i"), array("i"), array("q")
-        self._slot_put, self._slot_sub, self._slot_traced = array("i"), array("i"), array("b")
+        self._put_sizes, self._slot_sub = array("i"), array("i")
+        self._untraced: list[int] = []  # slots
         self._watch_at, self._watch_of = array("i"), array("i")
         self._from, self._next, self._bookmark, self._sizes = (array("q") for _ in range(4))
         self._event_slot, self._event_rev = array("i"), array("q")
@@ -63,8 +77,10 @@ class Seen:
 
         self.put_at, self.put_of = column(self._put_at), column(self._put_of)
         self.put_revision = column(self._put_rev)  # 0: not acknowledged with one
-        self.slot_put, self.slot_sub = column(self._slot_put), column(self._slot_sub)
-        self.slot_traced = column(self._slot_traced).astype(np.bool_)
+        self.slot_put = np.repeat(np.arange(len(self.put_at)), column(self._put_sizes))
+        self.slot_sub = column(self._slot_sub)
+        self.slot_traced = np.ones(len(self.slot_sub), np.bool_)
+        self.slot_traced[self._untraced] = False
         self.watch_at, self.watch_of = column(self._watch_at), column(self._watch_of)
         self.asked_from, self.next, self.bookmark = map(column, (self._from, self._next, self._bookmark))
         sizes = column(self._sizes)
@@ -73,7 +89,7 @@ class Seen:
         self.event_slot, self.event_revision = column(self._event_slot), column(self._event_rev)
 
     def _scan(self, history: History) -> None:
-        pair = history.pair
+        pair = history.pair.data
         keys: dict[Any, _Prefix] = {}
         puts: dict[int, int] = {}  # invocation -> put
         asked: dict[int, _Prefix] = {}
@@ -82,13 +98,13 @@ class Seen:
             if act == _SKIP:
                 continue
             if act == _DONE:
-                put = puts.pop(int(pair[position]))
+                put = puts.pop(pair[position])
                 self.acknowledged += 1
                 if row.ext and "revision" in row.ext:
                     self._put_rev[put] = self._revision(position, row.ext["revision"], "ext.revision")
                 continue
             if act == _WATCH:
-                self._watch(position, asked.pop(int(pair[position])), row.value)
+                self._watch(position, asked.pop(pair[position]), row.value)
                 continue
             key = row.key if type(row.key) is str else identity(row.key)
             own = keys.get(key)
@@ -104,95 +120,95 @@ class Seen:
                 self._put(position, own, row.value)
 
     def _put(self, position: int, own: _Prefix, value: Any) -> None:
-        put = len(self._put_at)
+        pairs = self._pairs(position, value)
         self._put_at.append(position)
         self._put_of.append(own.number)
         self._put_rev.append(0)
-        for sub, written in self._pairs(position, value):
-            slots = own.slots.get(sub)
-            if slots is None:
-                slots = own.slots[sub] = {}
-                self.subs.setdefault(sub, len(self.subs))
+        self._put_sizes.append(len(pairs))
+        slot = len(self._slot_sub)
+        for sub, written in pairs:
+            if sub not in own.slots:
+                own.slots[sub] = (self.subs.setdefault(sub, len(self.subs)), {})
+            number, slots = own.slots[sub]
             v = written if type(written) is int else identity(written)
-            slot = len(self._slot_put)
-            self._slot_put.append(put)
-            self._slot_sub.append(self.subs[sub])
-            if v is None:
+            self._slot_sub.append(number)
+            found = UNTRACED if v is None else slots.setdefault(v, slot)
+            if found != slot:
+                self._untraced.append(slot)
                 slots[v] = UNTRACED
-                self._slot_traced.append(0)
-            elif v in slots:
-                if slots[v] >= 0:
-                    self._slot_traced[slots[v]] = 0
-                    self.repeated += 1
-                slots[v] = UNTRACED
-                self._slot_traced.append(0)
-            else:
-                slots[v] = slot
-                self._slot_traced.append(1)
+                if found >= 0:
+                    self._untraced.append(found)
+            slot += 1
 
-    def _pairs(self, position: int, value: Any) -> list[Any]:
-        good = type(value) is list and all(
-            type(p) is list and len(p) == 2 and type(p[0]) is str for p in value
-        )
-        if not good or len({p[0] for p in value}) != len(value):
-            expected = "expected a list of [sub, value], each sub a text of its own"
-            raise malformed(self._ctx, position, f"a put below a prefix is of {text(value)}; {expected}")
-        return list(value)
+    def _pairs(self, position: int, value: Any) -> _Pairs:
+        expected = "expected a list of [sub, value], each sub a text of its own"
+        try:
+            pairs = _take(value, _pairs)
+        except msgspec.ValidationError as e:
+            raise malformed(
+                self._ctx, position, f"a put below a prefix is of {_shown(value)}: {e}; {expected}"
+            ) from None
+        if len(pairs) > 1 and len({sub for sub, _ in pairs}) != len(pairs):
+            raise malformed(self._ctx, position, f"a put below a prefix is of {_shown(value)}; {expected}")
+        return pairs
 
     def _watch(self, position: int, own: _Prefix, value: Any) -> None:
-        if not isinstance(value, dict) or type(value.get("events")) is not list:
-            expected = 'expected an object with "from", "events", "next" and "bookmark"'
-            raise malformed(self._ctx, position, f"a watch returned {text(value)}; {expected}")
-        number = len(self._watch_at)
-        first, following = (
-            self._revision(position, value.get(name), f"a watch's {name!r}") for name in ("from", "next")
-        )
-        mark = value.get("bookmark")
-        events = value["events"]
-        slots = own.slots
-        traced: list[int] = []
-        trace = traced.append
         try:
-            for _, sub, v in events:
-                found = slots.get(sub)
-                trace(PHANTOM if found is None else found.get(v if type(v) is int else identity(v), PHANTOM))
-            self._event_rev.extend([r for r, _, _ in events])
-        except (TypeError, ValueError, OverflowError):
-            self._refuse(position, events)
-        if not all(type(r) is int for r, _, _ in events):
-            self._refuse(position, events)
+            answer = _take(value, _answers)
+        except msgspec.ValidationError as e:
+            expected = 'expected {"from", "events": [[revision, sub, value], ...], "next", "bookmark"}'
+            raise malformed(
+                self._ctx, position, f"a watch returned {_shown(value)}: {e}; {expected}"
+            ) from None
+        number, slots, events = len(self._watch_at), own.slots, answer.events
+        traced: list[int] = []
+        for _, sub, v in events:
+            found = slots.get(sub)
+            if found is None:
+                traced.append(PHANTOM)
+            else:
+                traced.append(found[1].get(v if type(v) is int else identity(v), PHANTOM))
         if PHANTOM in traced:
             for place, slot in enumerate(traced):
                 if slot == PHANTOM:
                     _, sub, v = events[place]
                     why = "failed" if (sub, identity(v)) in own.failed else "never"
                     self.phantoms.append((number, place, why))
+        revisions = [r for r, _, _ in events]
+        bounds = [answer.start, answer.next, *(() if answer.bookmark is None else (answer.bookmark,))]
+        for r in (*bounds, min(revisions, default=0), max(revisions, default=0)):
+            self._revision(position, r, "a watch's revision")
+        self._event_rev.extend(revisions)
         self._event_slot.extend(traced)
         self._watch_at.append(position)
         self._watch_of.append(own.number)
-        self._from.append(first)
-        self._next.append(following)
-        self._bookmark.append(-1 if mark is None else self._revision(position, mark, "a watch's 'bookmark'"))
+        self._from.append(answer.start)
+        self._next.append(answer.next)
+        self._bookmark.append(-1 if answer.bookmark is None else answer.bookmark)
         self._sizes.append(len(events))
-
-    def _refuse(self, position: int, events: list[Any]) -> None:
-        bad = next(
-            (
-                e
-                for e in events
-                if not (type(e) is list and len(e) == 3 and type(e[0]) is int and abs(e[0]) < _most)
-                or type(e[1]) is not str
-            ),
-            events,
-        )
-        expected = "expected [revision, sub, value]"
-        raise malformed(self._ctx, position, f"a watch delivered {text(bad)}; {expected}")
 
     def _revision(self, position: int, value: Any, what: str) -> int:
         if type(value) is not int or not 0 <= value < _most:
             expected = "expected a revision, an integer from 0 on"
             raise malformed(self._ctx, position, f"{what} is {text(value)}; {expected}")
         return value
+
+
+_T = TypeVar("_T")
+
+
+def _take(value: Any, decoder: msgspec.json.Decoder[_T]) -> _T:
+    """A value of a row, which is text where the history is a file, as what the decoder decodes to.
+
+    Raises: msgspec.ValidationError.
+    """
+    if type(value) is msgspec.Raw:
+        return decoder.decode(value)
+    return msgspec.convert(value, decoder.type)
+
+
+def _shown(value: Any) -> str:
+    return text(msgspec.json.decode(value) if type(value) is msgspec.Raw else value)
 
 
 def _acts(history: History) -> bytes:

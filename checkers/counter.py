@@ -190,7 +190,7 @@ def _follow(ctx: CheckContext, history: History) -> list[_Counter]:
     from harness.core.history import FAIL, OK, identity
 
     ends = np.where(history.pair >= 0, history.type[history.pair], 255).astype(np.uint8).tobytes()
-    client = history.client.tobytes()
+    client, pair = history.client.tobytes(), history.pair.data
     counters: dict[Any, _Counter] = {}
     adding: dict[int, tuple[_Counter, int]] = {}
     reading: dict[int, tuple[_Counter, _Then]] = {}
@@ -214,7 +214,7 @@ def _follow(ctx: CheckContext, history: History) -> list[_Counter]:
             if end == OK:
                 adding[position] = (c, amount)
         elif row.type == "ok":
-            asked = int(history.pair[position])
+            asked = pair[position]
             if row.f == "add":
                 c, amount = adding.pop(asked)
                 c.added(amount, asked)
