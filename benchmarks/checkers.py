@@ -189,9 +189,8 @@ def main() -> None:
     if args.judge:
         print(json.dumps(judge(args.checkers[0], args.judge)))
         return
-    table = Table(
-        "checker", "operations", "history", "read", "check", "MB to read", "MB to check", "growth", "verdict"
-    )
+    columns = "checker|operations|history|read|check|of it CPU|MB to read|MB to check|growth|verdict"
+    table = Table(*columns.split("|"))
     for name in args.checkers:
         smaller = 0.0
         for ops in (args.ops // 4, args.ops):
