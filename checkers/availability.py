@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from checkers._windows import window
 from harness.core.checker import Anomaly, CheckContext, Result
 from harness.core.descriptor import Descriptor
 from harness.core.ledger import FaultRecord, read_faults
@@ -225,16 +226,8 @@ class _Seen:
     def attempts(self, node: str, since: int) -> list[dict[str, Any]]:
         """The last attempts through `node`, as they stand in an anomaly's window."""
         here = self._of.get(node, self._np.zeros(0, dtype=self._np.int64))
-        out = []
-        for i in here[self._begin[here] >= since][-_SHOWN_OPS:].tolist():
-            asked = self._history.ops[int(self._at[i])]
-            done = self._history.completion(int(self._at[i]))
-            body = {"invoke": asked.index, "complete": done.index if done else None, "process": asked.process}
-            body |= {"f": asked.f, "key": asked.key, "value": asked.value, "node": asked.node}
-            body |= {"type": done.type if done else "info", "error": done.error if done else None}
-            body |= {"result": done.value if done and done.type == "ok" else None}
-            out.append({**body, "start_ns": asked.time, "end_ns": done.time if done else None})
-        return out
+        last = here[self._begin[here] >= since][-_SHOWN_OPS:]
+        return window(self._history, self._at[last].tolist())
 
     def _first_success(self, here: NDArray[np.intp] | NDArray[np.bool_]) -> NDArray[np.int64]:
         """For each of the operations `here`, and for none: the least end of an ok one from there on."""

@@ -32,12 +32,12 @@ def explain(found: Mapping[str, Any]) -> str:
     if kind == "read-before-write" and source is not None:
         return (
             f"{_met(key, culprit, clock)}, but nothing had put {_saw(culprit)} there yet:"
-            f" {_who(source)} {_verb(source)} it only from {clock(source['start_ns'])} on"
+            f" {who(source)} {_verb(source)} it only from {clock(source['start_ns'])} on"
         )
     if kind == "never-written":
         return f"{_met(key, culprit, clock)}, but nothing ever wrote {_saw(culprit)}"
     if kind == "impossible-mismatch":
-        old = _text(culprit["value"][0])
+        old = text(culprit["value"][0])
         what = f"{_asked(key, culprit)} failed at {clock(culprit['end_ns'])} because the value was not {old}"
         if evidence is None:
             return f"{what}, but it had been {old} from the start and nothing changed it"
@@ -69,20 +69,20 @@ def _stale(key: Any, read: Operation, evidence: Operation, clock: Clock) -> str:
         )
     return (
         f"{_met(key, read, clock)}, but {_shown_by(evidence, clock)} and nothing wrote {seen} again;"
-        f" it should have seen {_text(_left(evidence))} or a value that replaced it"
+        f" it should have seen {text(_left(evidence))} or a value that replaced it"
     )
 
 
 def _no_order(found: Mapping[str, Any], key: Any, culprit: Operation, clock: Clock) -> str:
     window, assumed = found["window"], found["assumed"]
     more = len(assumed) + found.get("more_assumed", 0)
-    pending = f"{_count(more, 'operation')} still open or of unknown outcome"
+    pending = f"{count(more, 'operation')} still open or of unknown outcome"
     open_ones = f", wherever the {pending} may have taken effect" if more else ""
     if len(window) == 1:
         return f"{_did(key, culprit, clock)}, which nothing in this history allows{open_ones}"
     if found["proven"]:
         return (
-            f"{_did(key, culprit, clock)}, but no order of it and the {_count(len(window) - 1, 'operation')}"
+            f"{_did(key, culprit, clock)}, but no order of it and the {count(len(window) - 1, 'operation')}"
             f" around it in the window fits what they answered{open_ones}"
         )
     last = "; without this last one there is an order" if found["shortest"] else ""
@@ -90,7 +90,7 @@ def _no_order(found: Mapping[str, Any], key: Any, culprit: Operation, clock: Clo
     return (
         f"{_did(key, culprit, clock)}, but no order of {first}"
         f" fits what they answered{last}{open_ones}."
-        f" The window shows the last {_count(len(window), 'operation')} of them, which need not be a"
+        f" The window shows the last {count(len(window), 'operation')} of them, which need not be a"
         " counterexample by themselves"
     )
 
@@ -105,20 +105,20 @@ def _did(key: Any, o: Operation, clock: Clock) -> str:
     if o["f"] == "read":
         return _met(key, o, clock)
     outcome = "failed for a mismatch" if o["type"] == "fail" else "succeeded"
-    token = f" with token {_text(o['result'])}" if o["f"] == "acquire" and o["result"] is not None else ""
+    token = f" with token {text(o['result'])}" if o["f"] == "acquire" and o["result"] is not None else ""
     return f"{_asked(key, o)} {outcome}{token} at {clock(o['end_ns'])}"
 
 
 def _asked(key: Any, o: Operation) -> str:
     where = f" on {o['node']}" if o["node"] is not None else ""
-    of = "" if key is None else f" of {_text(key, bare=True)}"
+    of = "" if key is None else f" of {text(key, bare=True)}"
     what = ""
     if o["f"] == "cas":
-        what = f" from {_text(o['value'][0])} to {_text(o['value'][1])}"
+        what = f" from {text(o['value'][0])} to {text(o['value'][1])}"
     elif o["f"] == "write":
-        what = f" of {_text(o['value'])}"
-        of = "" if key is None else f" to {_text(key, bare=True)}"
-    if o["f"] == "txn":
+        what = f" of {text(o['value'])}"
+        of = "" if key is None else f" to {text(key, bare=True)}"
+    elif o["f"] == "txn":
         what = f" ({_steps(o)})"
     if o["f"] == "write":
         return f"write{what}{of} by process {o['process']}{where}"
@@ -129,24 +129,25 @@ def _steps(o: Operation) -> str:
     """What a transaction did, with what its reads saw where that is known."""
     told = []
     for kind, entry, *values in o["result"] if o["type"] == "ok" and o["result"] else o["value"]:
-        name = _text(entry, bare=True)
+        name = text(entry, bare=True)
         if kind == "r":
-            told.append(f"{name} read as {_text(values[0])}" if o["type"] == "ok" else f"read {name}")
+            told.append(f"{name} read as {text(values[0])}" if o["type"] == "ok" else f"read {name}")
         elif kind == "w":
-            told.append(f"{name} set to {_text(values[0])}")
+            told.append(f"{name} set to {text(values[0])}")
         else:
-            told.append(f"{name} from {_text(values[0])} to {_text(values[1])}")
+            told.append(f"{name} from {text(values[0])} to {text(values[1])}")
     return ", ".join(told) or "nothing"
 
 
 def _shown_by(o: Operation, clock: Clock) -> str:
-    value = _text(_left(o))
+    value = text(_left(o))
     if o["f"] == "read":
         return f"{value} had been read by {clock(o['end_ns'])}"
     return f"{value} had been written and acknowledged by {clock(o['end_ns'])}"
 
 
-def _who(o: Operation) -> str:
+def who(o: Operation) -> str:
+    """`process 7 on n2`."""
     return f"process {o['process']}" + (f" on {o['node']}" if o["node"] is not None else "")
 
 
@@ -155,7 +156,7 @@ def _verb(o: Operation) -> str:
 
 
 def _saw(o: Operation) -> str:
-    return _text(o["value"][0] if o["f"] == "cas" else o["result"])
+    return text(o["value"][0] if o["f"] == "cas" else o["result"])
 
 
 def _left(o: Operation) -> Any:
@@ -163,15 +164,17 @@ def _left(o: Operation) -> Any:
 
 
 def _of(key: Any) -> str:
-    return "" if key is None else f"of {_text(key, bare=True)}:"
+    return "" if key is None else f"of {text(key, bare=True)}:"
 
 
-def _count(n: int, what: str) -> str:
+def count(n: int, what: str) -> str:
+    """`1 read`, `2 reads`."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
-def _text(value: Any, *, bare: bool = False) -> str:
+def text(value: Any, *, bare: bool = False) -> str:
+    """A JSON value for a sentence, cut short; `bare`: a text without its quotes."""
     if bare and isinstance(value, str):
         return value
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= _shown else f"{text[:_shown]}..."
+    whole = msgspec.json.encode(value).decode()
+    return whole if len(whole) <= _shown else f"{whole[:_shown]}..."

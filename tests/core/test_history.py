@@ -121,3 +121,19 @@ def test_ties_between_processes_are_allowed() -> None:
         Op(2, 9, 0, "ok", "read", 1),
     ]
     assert History(ops).pair.tolist() == [2, -1, 0]
+
+
+class Part(msgspec.Struct):
+    f: str
+    value: Any
+    ext: dict[str, Any] | None = None
+
+
+def test_rows_are_the_events_in_part(tmp_path: Path) -> None:
+    many = [e for n in range(3000) for e in (event(2 * n, n, "invoke", value=n), event(2 * n + 1, n, "info"))]
+    many = [{**e, "time": i} for i, e in enumerate([*many, *many, *many])]
+    many += [{**e, "time": 10**6} for e in good]
+    for source in (read_history(write(tmp_path / "h.jsonl", many)), History(msgspec.convert(many, list[Op]))):
+        rows = list(source.rows(Part))
+        assert [(r.f, r.value, r.ext) for r in rows] == [(o.f, o.value, o.ext) for o in source.ops]
+        assert len(rows) == 18006
