@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.core.history import History
 
 NEVER: Final = 2**62  # a position, or a time in ns, behind all others
+_no_ext: Final[dict[str, Any]] = {}
 
 
 class Call(msgspec.Struct, frozen=True, gc=False):
@@ -54,7 +55,7 @@ def calls(history: History, fs: Collection[str]) -> Iterator[Call]:
         done = history.ops[pair]
         how = int(history.type[pair])
         result = done.value if how == OK else None
-        ext = done.ext or {}
+        ext = done.ext or _no_ext
         yield Call(position, pair, asked.time, done.time, how, *head, result=result, ext=ext, final=final)
 
 
