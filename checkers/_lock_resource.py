@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -16,8 +17,9 @@ from checkers.explain import Clock
 from harness.core.history import FAIL, OK, identity
 
 
-class _Write(msgspec.Struct, frozen=True, gc=False):
-    """A write of `value` with `token` that may have been accepted."""
+class Write(msgspec.Struct, frozen=True, gc=False):
+    """A write of `value` with `token` that may have been accepted; or a grant of that token, which a
+    resource that asks the lock itself knows as well (`granted`)."""
 
     at: int
     done: int  # NEVER where its own completion does not say that it was
@@ -26,6 +28,7 @@ class _Write(msgspec.Struct, frozen=True, gc=False):
     begin: int
     end: int
     process: int | str
+    granted: bool = False
 
 
 class _Pair(msgspec.Struct, frozen=True, gc=False):
@@ -40,7 +43,7 @@ class _Pair(msgspec.Struct, frozen=True, gc=False):
 class Guarded(msgspec.Struct):
     """The reads and writes of one resource. `seen`: value -> where a read that returned it completed."""
 
-    writes: list[_Write] = []
+    writes: list[Write] = []
     seen: dict[Any, tuple[int, int]] = {}
     pairs: list[_Pair] = []
     last_read: dict[int, Call] = {}  # by section: the read that nothing was done after
@@ -60,14 +63,17 @@ class Guarded(msgspec.Struct):
             case [value, int(token)] if call.how != FAIL and type(token) is int:
                 done = call.done if call.how == OK else NEVER
                 self.writes.append(
-                    _Write(call.at, done, token, identity(value), call.begin, call.end, call.process)
+                    Write(call.at, done, token, identity(value), call.begin, call.end, call.process)
                 )
                 if read is not None and call.how == OK:
                     self.pairs.append(_Pair(read.at, read.done, call.at, token))
 
 
-def check(key: Any, guarded: Guarded, found: Findings, *, fencing: bool) -> None:
-    """Report stale writes, and lost updates where nothing else shows them."""
+def check(
+    key: Any, guarded: Guarded, grants: Sequence[Write], found: Findings, *, overlap_allowed: bool
+) -> None:
+    """Report stale writes, after `grants` too, and lost updates where nothing else shows them; those are
+    observations where holders may overlap and the resource does not know of grants."""
     accepted = []  # (position by which it certainly was, the write, who shows it)
     times = Counter(w.value for w in guarded.writes)
     for w in guarded.writes:
@@ -77,30 +83,36 @@ def check(key: Any, guarded: Guarded, found: Findings, *, fencing: bool) -> None
             by, witness = min((by, witness), guarded.seen[w.value])
         if w.at < by < NEVER:
             accepted.append((by, w, witness))
+    accepted += [(g.done, g, g.at) for g in grants]
     accepted.sort(key=lambda x: x[0])
     largest = most([w.token for _, w, _ in accepted])
     ends = [by for by, _, _ in accepted]
     for _, w, witness in accepted:
         place = bisect_right(ends, w.at) - 1
-        if place < 0:
+        if place < 0 or w.granted:
             continue
         _, other, shown_by = accepted[largest[place]]
         if other.token > w.token:
             found.violation(
                 "stale-write", key, (other.at, shown_by, w.at, witness), _stale_write, key, other, w
             )
-    _lost_updates(key, guarded, found, fencing=fencing)
+    _lost_updates(key, guarded, found, observe=overlap_allowed and not grants)
 
 
-def _stale_write(clock: Clock, key: Any, other: _Write, w: _Write) -> str:
+def _stale_write(clock: Clock, key: Any, other: Write, w: Write) -> str:
+    before = f"it had taken one by process {other.process} with the larger token {other.token}"
+    if other.granted:
+        before = (
+            f"process {other.process} had been granted the larger {other.token} by {clock(other.end)}, which it"
+            " looks up as it writes"
+        )
     return (
         f"{_what(key)} took a write by process {w.process} with token {w.token}, asked for at"
-        f" {clock(w.begin)}, after it had taken one by process {other.process} with the larger token"
-        f" {other.token}: who holds {w.token} had lost the lock and must be refused"
+        f" {clock(w.begin)}, after {before}: who holds {w.token} had lost the lock and must be refused"
     )
 
 
-def _lost_updates(key: Any, guarded: Guarded, found: Findings, *, fencing: bool) -> None:
+def _lost_updates(key: Any, guarded: Guarded, found: Findings, *, observe: bool) -> None:
     """A write with a smaller token wholly between a holder's read and its write; with a larger one
     the holder's own write is stale already."""
     writes = [w for w in guarded.writes if w.done < NEVER]
@@ -117,13 +129,13 @@ def _lost_updates(key: Any, guarded: Guarded, found: Findings, *, fencing: bool)
         if w.done >= p.write_at or w.token >= p.token:
             continue
         positions = (p.read_at, w.at, p.write_at)
-        if fencing:
+        if observe:
             found.observation("lost-update", positions, _lost_update, key, w, p.token)
         else:
             found.violation("lost-update", key, positions, _lost_update, key, w, p.token)
 
 
-def _lost_update(clock: Clock, key: Any, w: _Write, token: int) -> str:
+def _lost_update(clock: Clock, key: Any, w: Write, token: int) -> str:
     return (
         f"{_what(key)} took a write by process {w.process} with token {w.token} at {clock(w.end)}, between a"
         f" read and a write by the holder of the newer token {token}, who overwrote it without having seen it"

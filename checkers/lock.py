@@ -11,8 +11,9 @@ A lock that expires can be lost by a holder that does not know it yet, so three 
     only for `fencing=false`, where nothing else protects the resource, and an observation otherwise.
 (c) *The resource*: no write with a token is accepted once one with a larger token certainly was
     (`stale-write`); nobody's read and write has an older holder's write between them (`lost-update`).
-    The latter a fenced resource cannot rule out, since it learns of a token by the first write that
-    carries it: a violation for `fencing=false` only.
+    The latter is an observation for a resource that learns of a token by the first write that carries it.
+    One that asks the lock itself, in one step with the write (`guard=granted`), has no such excuse, and must
+    refuse a token as soon as a larger one was granted.
 
 The same serves elections, under other names of operations. There a read of who leads never returns an
 older token than was known before it (`old-leader`), and none but the leader's own while that one's
@@ -52,6 +53,12 @@ LOCK: Final = Descriptor(
     options=(
         Option(
             name="fencing", default=True, summary="the guarded resource checks tokens, so holders may overlap"
+        ),
+        Option(
+            name="guard",
+            default="seen",
+            choices=("seen", "granted"),
+            summary="the tokens that a fenced resource knows: those of writes it took, or of all grants",
         ),
         Option(name="drift", default=0.05, least=0.0, most=0.99, summary="share by which clocks may differ"),
         *(
@@ -96,6 +103,7 @@ class Lock:
         given = options or {}
         o = {x.name: x.parse(given[x.name]) if x.name in given else x.default for x in LOCK.options}
         self._fencing = bool(o["fencing"])
+        self._knows_grants = self._fencing and o["guard"] == "granted"
         self._drift = float(o["drift"] or 0.0)
         self._role = {str(o[role]): role for role in _roles}
 
@@ -114,7 +122,8 @@ class Lock:
             _tokens(o, found)
             _overlaps(o, found, fencing=self._fencing)
             _leaders(o, found)
-            resource.check(o.key, o.guarded, found, fencing=self._fencing)
+            grants = _as_writes(o) if self._knows_grants else []
+            resource.check(o.key, o.guarded, grants, found, overlap_allowed=self._fencing)
         granted = sum(len(o.sections) for o in objects)
         detail: dict[str, Any] = {
             "locks": len(objects),
@@ -169,6 +178,15 @@ class Lock:
                     section_of.end, section_of.last = reached, call.at
                 o.guarded.take(role, call, None if section_of is None else section_of.acquire.at)
         return list(objects.values())
+
+
+def _as_writes(o: _Object) -> list[resource.Write]:
+    """The grants as what they tell a resource that asks the lock itself."""
+    known = [(s.acquire, s.start, s.token) for s in o.sections if s.token is not None]
+    return [
+        resource.Write(c.at, start, token, None, c.begin, c.end, c.process, granted=True)
+        for c, start, token in known
+    ]
 
 
 def _double_grants(o: _Object, found: Findings) -> None:

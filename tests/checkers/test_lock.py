@@ -214,6 +214,21 @@ def test_an_update_is_lost_between_a_read_and_a_write() -> None:
     assert "lost-update" not in kinds(check(ops, fencing=False))
 
 
+def test_a_resource_that_asks_the_lock_knows_every_grant() -> None:
+    ops = [*held(1, 0, "A", 7, ttl=2), *held(2, 3, "B", 8), did("write", 5, 6, 1, [1, 7])]
+    assert check(ops).verdict == "valid"  # nobody has written with token 8 yet
+    result = check(ops, guard="granted")
+    assert kinds(result) == {"stale-write"}
+    assert [o["f"] for o in result.anomalies[0].window] == ["acquire", "write"]
+    assert "process 2 had been granted the larger 8" in result.reason
+    ops[-1] = did("write", 3.9, 6, 1, [1, 7])  # it may have been taken before the grant
+    assert check(ops, guard="granted").verdict == "valid"
+    assert "stale-write" not in kinds(check(ops, guard="granted", fencing=False))
+    lost = [*held(1, 0, "A", 7, ttl=2), *held(2, 3, "B", 8), did("read", 4, 5, 2, None)]
+    lost += [did("write", 7, 8, 2, [2, 8]), did("write", 5, 6, 1, [1, 7])]
+    assert kinds(check(lost, guard="granted")) == {"stale-write", "lost-update"}
+
+
 def test_an_election_has_its_own_words() -> None:
     ops = [*held(1, 0, "A", 7, f="campaign"), *held(2, 5, "B", 8, f="campaign")]
     assert kinds(check(ops, **ELECTION)) == {"double-grant"}
