@@ -37,15 +37,9 @@ from harness.core.descriptor import Descriptor
 from harness.core.history import FAIL, OK, History, identity
 from harness.core.options import Option
 
-_roles: Final = {
-    "grant": "of asking for a lease",
-    "keepalive": "of prolonging a lease",
-    "acquire": "of taking the lock",
-    "release": "of giving it back",
-    "read": "of reading the guarded resource",
-    "write": "of writing it, with a token",
-    "leader": "of asking who leads",
-}
+# What the history's operations mean. A workload that has other words for them says so in the checker's
+# options (`acquire=campaign`); nobody else has to, so they are no options of the command line.
+_roles: Final = ("grant", "keepalive", "acquire", "release", "read", "write", "leader")
 LOCK: Final = Descriptor(
     name="lock",
     summary="nobody gets a lock that is certainly held, and what it guards takes no stale token",
@@ -61,10 +55,6 @@ LOCK: Final = Descriptor(
             summary="the tokens that a fenced resource knows: those of writes it took, or of all grants",
         ),
         Option(name="drift", default=0.05, least=0.0, most=0.99, summary="share by which clocks may differ"),
-        *(
-            Option(name=role, default=role, summary=f"name of the operation {what}")
-            for role, what in _roles.items()
-        ),
     ),
 )
 
@@ -95,7 +85,7 @@ class _Object(msgspec.Struct):
 
 
 class Lock:
-    """The checker; see the options of `LOCK`."""
+    """The checker; see the options of `LOCK`, and those words of `_roles` that a workload calls otherwise."""
 
     name = "lock"
 
@@ -105,7 +95,7 @@ class Lock:
         self._fencing = bool(o["fencing"])
         self._knows_grants = self._fencing and o["guard"] == "granted"
         self._drift = float(o["drift"] or 0.0)
-        self._role = {str(o[role]): role for role in _roles}
+        self._role = {str(given.get(role, role)): role for role in _roles}
 
     def check(self, ctx: CheckContext) -> Result:
         history = ctx.history()

@@ -205,3 +205,22 @@ def _missed_after(good: list[Did], attach: Did) -> bool:
         o.f == "read" and o.key == attach.key and o.result is None and o.begin > (attach.end or 0)
         for o in good
     )
+
+
+def test_whatever_the_history_holds_it_decides() -> None:
+    """Words of leases with any values at all: a verdict, and windows that are part of the history."""
+    anything = [None, 1, 1.5, True, "A", "B", [], [1, 2], {"a": 1}, -1, 2**70]
+    for seed in range(500):
+        rng = random.Random(seed)
+        ops = []
+        for process in range(rng.randrange(1, 30)):
+            begin = rng.random()
+            end = begin + rng.random() if rng.random() < 0.9 else None
+            how: Any = "info" if end is None else rng.choice(["ok", "ok", "ok", "fail", "info"])
+            f = rng.choice(["grant", "keepalive", "attach", "read", "revoke"])
+            key, value, result = (rng.choice(anything) for _ in range(3))
+            ext = {"ttl_s": rng.choice(anything)} if rng.random() < 0.8 else {}
+            ops.append(did(f, begin, end, process, value, key=key, result=result, how=how, **ext))
+        found = check(ops)
+        assert found.verdict in ("valid", "invalid", "unknown")
+        assert all(a.window for a in found.anomalies)

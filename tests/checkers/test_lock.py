@@ -334,3 +334,23 @@ def _plant(kind: str, ops: list[Did], rng: random.Random) -> Did | None:
         return Did(f="leader", key=a.key, result=a.result - 1, **late)
     token = a.result if kind == "token-twice" else a.result - 1
     return Did(f="acquire", key=a.key, value="other", result=token, **late)
+
+
+def test_whatever_the_history_holds_it_decides() -> None:
+    """Words of a lock with any values at all: a verdict, and windows that are part of the history."""
+    anything = [None, 1, 1.5, True, "A", "B", [], [1], [1, 2], [1, "x"], {"a": 1}, -1, 2**70]
+    for seed in range(500):
+        rng = random.Random(seed)
+        ops = []
+        for process in range(rng.randrange(1, 30)):
+            begin = rng.random()
+            end = begin + rng.random() if rng.random() < 0.9 else None
+            how: Any = "info" if end is None else rng.choice(["ok", "ok", "ok", "fail", "info"])
+            f = rng.choice(["grant", "keepalive", "acquire", "release", "read", "write", "leader"])
+            key, value, result = (rng.choice(anything) for _ in range(3))
+            ext = {"ttl_s": rng.choice(anything)} if rng.random() < 0.8 else {}
+            ops.append(did(f, begin, end, process, value, key=key, result=result, how=how, **ext))
+        for options in ({}, {"fencing": False}, {"guard": "granted"}):
+            result_ = check(ops, **options)
+            assert result_.verdict in ("valid", "invalid", "unknown")
+            assert all(a.window for a in result_.anomalies)
