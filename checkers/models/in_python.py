@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from checkers._windows import window
 from checkers.models.model import Model
 from checkers.models.search import search
 from checkers.witness import verify
@@ -63,33 +64,15 @@ def _anomaly(history: History, of_key: Sequence[int], stuck: int, model: Model) 
     pair = history.pair
     end = int(pair[stuck])
     done = sorted((at for at in of_key if 0 <= pair[at] <= end), key=lambda at: int(pair[at]))
-    window = sorted(done[-_window:])
     asked, answer = history.ops[stuck], history.ops[end]
     who = f"{asked.f} by process {asked.process}" + (f" on {asked.node}" if asked.node else "")
     return Anomaly(
         kind="no-order",
         key=asked.key,
-        window=[_entry(history, at) for at in window],
+        window=window(history, done[-_window:]),
         explanation=(
             f"{who} returned {answer.value!r} at {answer.time / 1e9:.6f} s, but no order of the first {len(done)}"
             f" completed operations on this key fits the model {model.name}; without this last one there is an order"
         ),
         nodes=[asked.node] if asked.node else [],
     )
-
-
-def _entry(history: History, at: int) -> dict[str, Any]:
-    asked, partner = history.ops[at], int(history.pair[at])
-    done = history.ops[partner] if partner >= 0 else None
-    return {
-        "invoke": asked.index,
-        "complete": done.index if done else None,
-        "process": asked.process,
-        "f": asked.f,
-        "value": asked.value,
-        "result": done.value if done and done.type == "ok" else None,
-        "node": asked.node,
-        "type": done.type if done else "info",
-        "start_ns": asked.time,
-        "end_ns": done.time if done else None,
-    }
