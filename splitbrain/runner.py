@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from harness.core.cluster import Cluster
 
 Progress = Callable[[str, int, int], None]  # check's name, how much is done, of how much
+RUN_WIDE: Final = (
+    "availability",
+)  # checks of every run with faults that came to its end, whatever its workload
 _GRACE_S = 10.0  # a checker that overstays its own limit by this much is given up
 
 
@@ -220,7 +223,6 @@ def judge(
     error = crashed or (end.get("error") if end.get("end") == "error" else None)
     interrupted = merged.end is None or end.get("end") == "interrupted"
     faults = read_faults(run_dir / "faults.jsonl")
-    descriptor = registry.describe("workloads", spec.workload)
     workload = registry.create("workloads", spec.workload, spec.of(spec.workload))(
         spec.concurrency, spec.seed
     )
@@ -228,10 +230,10 @@ def judge(
     if model is not None and "linearizable" in wanted:
         wanted["linearizable"][1]["model"] = model
     if faults and error is None and not interrupted:
-        wanted["availability"] = ("availability", {})
+        wanted |= {name: (name, {}) for name in RUN_WIDE}
     history = read_history(path)
     checks = run_checks(wanted, path, run_dir, spec, progress) if len(history) else {}
-    weight = meaning(history, faults, spec, workload.key_ops or descriptor.needs, spec.overlap)
+    weight = meaning(history, faults, spec, workload.must_succeed, spec.overlap)
     verdict = worst(r.verdict for r in checks.values())
     reason = _reason(checks, verdict)
     if verdict != "invalid":
@@ -342,18 +344,19 @@ def run_checks(
     threads = []
     for name, (which, given) in wanted.items():
         descriptor = registry.describe("checkers", which)
-        options = {o.name: o.default for o in descriptor.options} | spec.of(which) | dict(given)
+        owner = registry.checker_owner(which, {spec.system, spec.workload, spec.provider, *spec.families})
+        options = {o.name: o.default for o in descriptor.options} | spec.of(owner) | dict(given)
         limit_s = float(options.get("time_s", 60.0))
         checker = registry.create("checkers", which, options)
         thread = threading.Thread(
             target=one, args=(name, checker, limit_s), daemon=True, name=f"check-{name}"
         )
         thread.start()
-        threads.append((name, thread, time.monotonic() + limit_s + _GRACE_S))
-    for name, thread, deadline in threads:
+        threads.append((name, owner, thread, time.monotonic() + limit_s + _GRACE_S))
+    for name, owner, thread, deadline in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
-            reason = f"the checker did not end within its time; raise it with --opt {name}.time_s=SECONDS"
+            reason = f"the checker did not end within its time; raise it with --opt {owner}.time_s=SECONDS"
             results.setdefault(name, Result(verdict="unknown", reason=reason))
     if broken:
         raise broken[0]
