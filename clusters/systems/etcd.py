@@ -1,8 +1,8 @@
 """etcd: how it is obtained, launched and asked how it is, its client, and what it promises.
 
-Here stand life cycle, status and logs; beside it, private to it, `_etcd_client` (the JSON gateway),
-`_etcd_errors` (which errors are definite) and `_etcd_versions` (where a version comes from, and what
-is known against it).
+Here stand life cycle, status and logs; beside it, private to it, `_etcd_client` (what workloads do) on
+`_etcd_leases`, `_etcd_watch` and `_etcd_gateway`, `_etcd_wire` (requests and answers), `_etcd_errors` (which
+errors are definite) and `_etcd_versions` (where a version comes from, and what is known against it).
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
 _survived: Final = frozenset({"partition", "kill", "pause"})
 _START_GAP_MS: Final = 40
-_ready: Final = "node/"  # beside the registers, not among them
+# Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
+# hardly any watch of a run end with one.
+_PROGRESS_MS: Final = 100
 
 
 _T = TypeVar("_T")
@@ -187,6 +189,8 @@ class Etcd:
             "log-outputs": "stderr",
             "log-level": "info",
         }
+        if flag := _progress_flag(view.version):
+            flags[flag] = f"{_PROGRESS_MS}ms"
         if self.options["snapshot_count"]:
             flags["snapshot-count"] = str(self.options["snapshot_count"])
         argv = (view.program["etcd"], *(f"--{flag}={value}" for flag, value in flags.items()))
@@ -202,22 +206,19 @@ class Etcd:
         self.barrier(node, timeout_s)
 
     def barrier(self, node: Node, timeout_s: float) -> int | None:
-        from base64 import b64encode
+        from clusters.systems._etcd_wire import NODE, put_body, put_decoder
 
-        from clusters.systems._etcd_client import put_body, put_decoder
-
-        key = b64encode(f"{self.options['prefix']}{_ready}{node.name}".encode())
+        key = f"{self.options['prefix']}{NODE}{node.name}".encode()
         body = put_body(key, True)  # noqa: FBT003 - the value
         return self._ask(node, "/v3/kv/put", body, put_decoder, timeout_s).header.revision
 
     def tidy(self, node: Node, timeout_s: float) -> None:
         from base64 import b64encode
 
-        from clusters.systems._etcd_client import put_decoder
+        from clusters.systems._etcd_wire import behind, put_decoder
 
         first = str(self.options["prefix"]).encode()
-        behind = first[:-1] + bytes([first[-1] + 1])  # the first key that does not begin so
-        body = b'{"key":"%b","range_end":"%b"}' % (b64encode(first), b64encode(behind))
+        body = b'{"key":"%b","range_end":"%b"}' % (b64encode(first), b64encode(behind(first)))
         self._ask(node, "/v3/kv/deleterange", body, put_decoder, timeout_s)
 
     def status(self, node: Node, timeout_s: float) -> Status:
@@ -306,6 +307,15 @@ def _event(line: str) -> tuple[str, str, int | None] | None:
         if match := pattern.search(message):
             return kind, message[:200], int(match[1]) if match.groups() else None
     return None
+
+
+def _progress_flag(version: str) -> str | None:
+    """What the interval of progress notifications is called; None where that is not certain."""
+    match = re.match(r"(\d+)\.(\d+)\.", version)
+    release = (int(match[1]), int(match[2])) if match else (0, 0)
+    if release < (3, 5):
+        return None
+    return f"{'' if release >= (3, 6) else 'experimental-'}watch-progress-notify-interval"
 
 
 def _version_of(program: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from clusters.artifacts import Artifact, Artifacts, VersionRefused
-from clusters.systems import _etcd_client as codec
+from clusters.systems import _etcd_wire as codec
 from clusters.systems._etcd_errors import classify, table
 from clusters.systems._etcd_versions import DEFAULT, KNOWN, caveats, nearest, number, resolve
 from clusters.systems.etcd import ETCD, Etcd
@@ -201,8 +201,21 @@ def test_promises_stand_with_their_source_and_exceptions() -> None:
     assert all(p.source for p in promises.values())
 
 
-def test_the_client_does_what_the_register_needs() -> None:
-    needed = {"read", "write", "cas"}
+def test_the_client_does_what_workloads_need() -> None:
+    needed = {
+        "read",
+        "write",
+        "cas",
+        "kv_txn",
+        "kv_read",
+        "set_add",
+        "set_read",
+        "counter_add",
+        "counter_read",
+    }
+    needed |= {"lease_grant", "lease_revoke", "lease_keepalive", "lease_attach", "lease_read", "generate"}
+    needed |= {"lock_acquire", "lock_read", "lock_write", "lock_write_fenced", "noop"}
+    needed |= {"election_campaign", "election_leader", "watch_put", "watch_events"}
     assert supported(type(Etcd({}).client), needed) == needed
 
 
@@ -223,21 +236,32 @@ def same(a: Any, b: Any) -> bool:
 def test_keys_and_values_survive_and_stay_distinct(a: Any, b: Any) -> None:
     assert same(json.loads(b64decode(codec.value_text(a))), a)
     assert (codec.value_text(a) == codec.value_text(b)) == same(a, b)
-    assert (codec.key_text(a) == codec.key_text(b)) == same(a, b)
-    assert b64decode(codec.key_text(a)).startswith(codec.PREFIX.encode())
+    name = codec.key_name(codec.PREFIX, codec.REGISTER, a)
+    assert (name == codec.key_name(codec.PREFIX, codec.REGISTER, b)) == same(a, b)
+    assert name.startswith(codec.PREFIX.encode())
+
+
+@given(values, values, values, values)
+def test_no_objects_keys_lie_among_those_of_another(a: Any, b: Any, x: Any, y: Any) -> None:
+    first = codec.below(codec.PREFIX, codec.SET, a)
+    other = codec.below(codec.PREFIX, codec.SET, b) + codec.encode(y)
+    assert first <= first + codec.encode(x) < codec.behind(first)
+    assert (first <= other < codec.behind(first)) == same(a, b)
+
+
+def text(key: bytes) -> str:
+    return b64encode(key).decode()
 
 
 @given(values, values, values)
 def test_requests_are_the_json_they_should_be(key: Any, old: Any, new: Any) -> None:
-    k = codec.key_text(key)
-    assert json.loads(codec.put_body(k, new)) == {
-        "key": k.decode(),
-        "value": codec.value_text(new).decode(),
-    }
-    assert json.loads(codec.range_body(k, serializable=False)) == {"key": k.decode()}
+    k = codec.key_name(codec.PREFIX, codec.REGISTER, key)
+    assert json.loads(codec.put_body(k, new)) == {"key": text(k), "value": codec.value_text(new).decode()}
+    assert json.loads(codec.put_body(k, new, 7))["lease"] == "7"
+    assert json.loads(codec.range_body(k, serializable=False)) == {"key": text(k)}
     assert json.loads(codec.range_body(k, serializable=True))["serializable"] is True
-    txn = json.loads(codec.cas_body(k, old, new))
-    (compare,), (then,) = txn["compare"], txn["success"]
+    txn = json.loads(codec.txn_body([codec.holds(k, old)], [codec.set_to(k, new), codec.get(k)]))
+    (compare,), (then, read) = txn["compare"], txn["success"]
     assert "failure" not in txn
     assert compare["result"] == "EQUAL"
     if old is None:
@@ -245,6 +269,19 @@ def test_requests_are_the_json_they_should_be(key: Any, old: Any, new: Any) -> N
     else:
         assert (compare["target"], compare["value"]) == ("VALUE", codec.value_text(old).decode())
     assert then.keys() == ({"request_delete_range"} if new is None else {"request_put"})
+    assert read == {"request_range": {"key": text(k)}}
+
+
+def test_requests_for_ranges_leases_and_watches() -> None:
+    whole = {"key": text(b"a/"), "range_end": text(b"a0")}
+    assert json.loads(codec.all_body(b"a/", serializable=False)) == whole
+    both = {"keys_only": True, "serializable": True}
+    assert json.loads(codec.all_body(b"a/", serializable=True, keys_only=True)) == whole | both
+    page = {"revision": "9", "limit": "5", "serializable": True}
+    assert json.loads(codec.page_body(b"a/", b"a0", 9, 5)) == whole | page
+    assert json.loads(codec.lease_body("12")) == {"ID": "12"}
+    asked = json.loads(codec.watch_body(b"a/", 3))["create_request"]
+    assert asked == whole | {"start_revision": "3", "progress_notify": True}
 
 
 # The error table
