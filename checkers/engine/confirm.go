@@ -34,7 +34,9 @@ func (j *job) confirmed(items []item, initial int32, ample func(item) bool, dead
 		}
 	}
 	from := []int32{initial}
-	if initial == anyState {
+	if initial == anyState && j.machine != nil {
+		from = j.machine.anyStates()
+	} else if initial == anyState {
 		for _, it := range items {
 			if it.kind != write && !slices.Contains(from, it.want) {
 				from = append(from, it.want)

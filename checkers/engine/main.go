@@ -1,6 +1,6 @@
 // Command engine decides properties of a recorded history and says so, a key at a time.
 //
-//	engine linearizable [--model M] [--time-s N] [--key-time-s N] [--memory-mb N] [--witness OUT] [--engines LIST] FILE
+//	engine linearizable [--model M | --table FILE] [--time-s N] [--key-time-s N] [--memory-mb N] [--witness OUT] [--engines LIST] FILE
 //	engine version
 //
 // It reads FILE by itself (JSON Lines; .gz and .zst too). Protocol, version 2: one JSON object a
@@ -59,6 +59,7 @@ func run(args []string, out *output) int {
 	flags := flag.NewFlagSet("linearizable", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	name := flags.String("model", "cas-register", "")
+	tablePath := flags.String("table", "", "")
 	timeS := flags.Float64("time-s", 60, "")
 	keyTimeS := flags.Float64("key-time-s", 20, "")
 	memoryMB := flags.Uint64("memory-mb", 4096, "")
@@ -70,16 +71,18 @@ func run(args []string, out *output) int {
 	if flags.NArg() != 1 {
 		return out.refuse(fmt.Sprintf("found %d files; expected one", flags.NArg()), 0)
 	}
-	var m *model
-	var known []string
-	for i := range models {
-		known = append(known, models[i].name)
-		if models[i].name == *name {
-			m = &models[i]
+	m := modelByName(*name)
+	if *tablePath != "" {
+		text, err := os.ReadFile(*tablePath)
+		if err != nil {
+			return out.refuse(err.Error(), 0)
+		}
+		if m, err = modelOf(text); err != nil {
+			return out.refuse(err.Error(), 0)
 		}
 	}
 	if m == nil {
-		return out.refuse(fmt.Sprintf("unknown model %q; expected one of %s", *name, strings.Join(known, ", ")), 0)
+		return out.refuse(fmt.Sprintf("unknown model %q; expected one of %s", *name, strings.Join(modelNames(), ", ")), 0)
 	}
 	use, err := parseEngines(*list)
 	if err != nil {

@@ -35,7 +35,7 @@ func prefix(items []item, line int32) []item {
 			continue
 		}
 		if it.ret > line {
-			if it.kind == read || it.kind == miss || plant == plantNeverMind && !it.pending() {
+			if it.mute() || plant == plantNeverMind && !it.pending() {
 				continue
 			}
 			it.ret = never
@@ -53,7 +53,7 @@ func suffix(items []item, line int32) []item {
 			continue
 		}
 		if it.call < line {
-			if it.kind == read || it.kind == miss || plant == plantNoCrossing {
+			if it.mute() || plant == plantNoCrossing {
 				continue
 			}
 			it.call, it.ret = line, never
@@ -80,16 +80,37 @@ const anyState = fresh
 
 // refuted tells whether items alone have no order, from initial or from any state.
 func (j *job) refuted(items []item, initial int32, deadline time.Time) bool {
-	items = relevant(items)
+	items = j.relevant(items)
 	l := localise(items, initial, nil)
 	l.merge()
 	t := newTimeline(items, l)
 	if t == nil {
 		return false
 	}
-	f := newFrontier(t)
-	f.stop = j.stopper(deadline)
-	return f.search(states(l, initial), windowWidth, windowWidth) == illegal
+	from := states(l, initial)
+	if j.machine != nil {
+		if from = []int32{initial}; initial == anyState {
+			from = j.machine.anyStates()
+		}
+	}
+	if len(from) == 0 {
+		return false
+	}
+	f := newFrontier(t, j.machine)
+	f.stop, f.orderless = j.stopper(deadline), true
+	return f.search(from, windowWidth, windowWidth) == illegal
+}
+
+// relevant leaves out pending operations that are no way out.
+func (j *job) relevant(items []item) []item {
+	switch k := j.machine.(type) {
+	case nil:
+		return relevant(items)
+	case *keyValue:
+		return k.relevant(slices.Clone(items))
+	default:
+		return items
+	}
 }
 
 // states are the local numbers of what items may start from: of any state, only what is wanted differs.
@@ -137,7 +158,7 @@ func (j *job) minimise(items []item, initial int32, culprit item, deadline time.
 		for _, other := range items {
 			switch {
 			case other.op != it.op:
-			case it.kind == read || it.kind == miss || plant == plantDeleteWrites:
+			case it.mute() || plant == plantDeleteWrites:
 				continue
 			default:
 				other.ret = never
@@ -148,7 +169,7 @@ func (j *job) minimise(items []item, initial int32, culprit item, deadline time.
 			items = fewer
 		}
 	}
-	return relevant(items)
+	return j.relevant(items)
 }
 
 // example is the counterexample of an illegal key whose returns up to a line fit no order.

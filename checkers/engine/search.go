@@ -13,6 +13,8 @@ import (
 // job is the search on one key; the watchdog may give it up from outside.
 type job struct {
 	deadline time.Time
+	machine  machine // of the key; nil for a register
+	initial  int32
 	gaveUp   atomic.Pointer[string] // the limit that ended it
 	weight   atomic.Int64           // a guess of the bytes that Porcupine keeps for it
 }
@@ -21,6 +23,9 @@ func (j *job) giveUp(limit string) { j.gaveUp.CompareAndSwap(nil, &limit) }
 
 // search decides items from an initial state: Ok, Illegal, or Unknown at the deadline or on giving up.
 func (j *job) search(items []item, initial int32, deadline time.Time) porcupine.CheckResult {
+	if j.machine != nil {
+		return j.run(items, initial, deadline, advanceMachine(j.machine))
+	}
 	return j.run(items, initial, deadline, advance)
 }
 
