@@ -49,7 +49,17 @@ def kinds() -> dict[str, Kind]:
     for name in registry.names("workloads"):
         out[name] = Kind(("--workload", name, *brief))
         out[f"{name}-docker"] = Kind(("--workload", name, *brief, "--provider", "docker"), seeds=2)
-    paused = ("--workload", "lock", *brief, "--opt", "pause_share=0.3", "--opt", "pause_s=4")
+    paused = (
+        "--workload",
+        "lock",
+        *brief,
+        "--opt",
+        "ttl_s=1",
+        "--opt",
+        "pause_share=0.3",
+        "--opt",
+        "pause_s=4",
+    )
     out["lock-plain"] = Kind((*paused, "--opt", "fencing=false", "--expect", "invalid"), "invalid")
     out["lock-fenced"] = Kind((*paused, "--opt", "fencing=true"))
     return out
