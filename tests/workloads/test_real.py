@@ -14,7 +14,7 @@ from splitbrain import registry
 from tests.runs.commands import Done, splitbrain
 from tests.workloads.plans import workload
 
-pytestmark = [pytest.mark.netns, pytest.mark.rootless]
+pytestmark = pytest.mark.netns
 
 # register has tests of its own; the others in the order of their length
 NAMES = [
