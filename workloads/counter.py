@@ -23,11 +23,11 @@ from msgspec import Struct
 
 from harness.core.descriptor import Descriptor
 from harness.core.generator import Answer, Context, Generator
-from harness.core.generators import keyed
 from harness.core.op import Op
 from harness.core.options import Option
-from harness.core.seeds import draw, subseed
+from harness.core.seeds import draw
 from harness.core.workload import Workload, WorkloadFactory
+from workloads._objects import objects
 
 COUNTER: Final = Descriptor(
     name="counter",
@@ -85,20 +85,18 @@ def counter(options: Mapping[str, Any]) -> WorkloadFactory:
 
 
 def _counter(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
-    size = options["threads_per_counter"]
-    groups = -(-threads // size)
-
-    def make(group: int, generation: int) -> tuple[str, Generator]:
-        return f"c{generation * groups + group}", Plan(subseed(seed, "counter", group, generation))
-
     return Workload(
         name="counter",
         needs=COUNTER.needs,
-        generator=keyed(
-            make,
-            threads_per_key=size,
-            ops_per_key=options["ops_per_counter"],
-            infos_per_key=options["infos_per_counter"],
+        generator=objects(
+            "counter",
+            "c",
+            lambda _number, own: Plan(own),
+            threads=threads,
+            seed=seed,
+            group=options["threads_per_counter"],
+            ops=options["ops_per_counter"],
+            infos=options["infos_per_counter"],
         ),
         checkers={"counter": ("counter", {})},
         key_ops=frozenset({"add", "read"}),

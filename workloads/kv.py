@@ -26,11 +26,11 @@ from msgspec import Struct
 
 from harness.core.descriptor import Descriptor
 from harness.core.generator import Answer, Context, Generator
-from harness.core.generators import keyed
 from harness.core.op import Op
 from harness.core.options import Option
-from harness.core.seeds import draw, subseed
+from harness.core.seeds import draw
 from harness.core.workload import Workload, WorkloadFactory
+from workloads._objects import objects
 
 KV: Final = Descriptor(
     name="kv",
@@ -118,19 +118,23 @@ def kv(options: Mapping[str, Any]) -> WorkloadFactory:
 
 
 def _kv(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
-    size, budget = options["threads_per_map"], options["ops_per_map"]
-    groups = -(-threads // size)
+    budget = options["ops_per_map"]
 
-    def make(group: int, generation: int) -> tuple[str, Generator]:
-        number = generation * groups + group
-        first = number * budget * _most_subs + 1
-        return f"m{number}", Plan(subseed(seed, "kv", group, generation), first, (None,) * options["subs"])
+    def plan(number: int, own: int) -> Generator:
+        return Plan(own, number * budget * _most_subs + 1, (None,) * options["subs"])
 
     return Workload(
         name="kv",
         needs=KV.needs,
-        generator=keyed(
-            make, threads_per_key=size, ops_per_key=budget, infos_per_key=options["infos_per_map"]
+        generator=objects(
+            "kv",
+            "m",
+            plan,
+            threads=threads,
+            seed=seed,
+            group=options["threads_per_map"],
+            ops=budget,
+            infos=options["infos_per_map"],
         ),
         checkers={"linearizable": ("linearizable", {"model": "kv"})},
         key_ops=frozenset({"txn", "read"}),

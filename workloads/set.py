@@ -22,11 +22,11 @@ from msgspec import Struct
 
 from harness.core.descriptor import Descriptor
 from harness.core.generator import Answer, Context, Generator
-from harness.core.generators import keyed
 from harness.core.op import Op
 from harness.core.options import Option
-from harness.core.seeds import draw, subseed
+from harness.core.seeds import draw
 from harness.core.workload import Workload, WorkloadFactory
+from workloads._objects import objects
 
 SET: Final = Descriptor(
     name="set",
@@ -41,8 +41,6 @@ SET: Final = Descriptor(
         ),
     ),
 )
-
-_without_end: Final = 2**62  # an unknown outcome costs the checker nothing, so infos retire no set
 
 
 class Plan(Struct, frozen=True, gc=False):
@@ -73,18 +71,16 @@ def set_(options: Mapping[str, Any]) -> WorkloadFactory:
 
 
 def _set(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
-    size, adds = options["threads_per_set"], options["adds_per_set"]
-    groups = -(-threads // size)
+    adds = options["adds_per_set"]
 
-    def make(group: int, generation: int) -> tuple[str, Generator]:
-        number = generation * groups + group
-        plan = Plan(subseed(seed, "set", group, generation), options["read_every"], number * adds + 1, adds)
-        return f"s{number}", plan
+    def plan(number: int, own: int) -> Generator:
+        return Plan(own, options["read_every"], number * adds + 1, adds)
 
     return Workload(
         name="set",
         needs=SET.needs,
-        generator=keyed(make, threads_per_key=size, ops_per_key=_without_end, infos_per_key=_without_end),
+        # An unknown outcome costs the checker nothing, so infos retire no set.
+        generator=objects("set", "s", plan, threads=threads, seed=seed, group=options["threads_per_set"]),
         checkers={"set": ("set", {})},
         key_ops=frozenset({"add", "read"}),
         calls={"add": "set_add", "read": "set_read"},

@@ -26,11 +26,11 @@ from msgspec.structs import replace
 
 from harness.core.descriptor import Descriptor
 from harness.core.generator import Answer, Context, Generator
-from harness.core.generators import keyed
 from harness.core.op import Op
 from harness.core.options import Option
-from harness.core.seeds import draw, subseed
+from harness.core.seeds import draw
 from harness.core.workload import Workload, WorkloadFactory
+from workloads._objects import objects
 
 WATCH: Final = Descriptor(
     name="watch",
@@ -109,17 +109,14 @@ def watch(options: Mapping[str, Any]) -> WorkloadFactory:
 
 def _watch(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
     size, budget = options["threads_per_prefix"], options["ops_per_prefix"]
-    groups = -(-threads // size)
 
-    def make(group: int, generation: int) -> tuple[str, Generator]:
-        number = generation * groups + group
-        first = number * budget * _most_subs + 1
-        return f"w{number}", Plan(subseed(seed, "watch", group, generation), first, options["subs"], size, {})
+    def plan(number: int, own: int) -> Generator:
+        return Plan(own, number * budget * _most_subs + 1, options["subs"], size, {})
 
     return Workload(
         name="watch",
         needs=WATCH.needs,
-        generator=keyed(make, threads_per_key=size, ops_per_key=budget, infos_per_key=budget),
+        generator=objects("watch", "w", plan, threads=threads, seed=seed, group=size, ops=budget),
         checkers={"watch": ("watch", {})},
         key_ops=frozenset({"put", "watch"}),
         final_read="watch",
