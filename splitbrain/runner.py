@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from harness.core.cluster import Cluster
 
 Progress = Callable[[str, int, int], None]  # check's name, how much is done, of how much
-RUN_WIDE: Final = (
-    "availability",
-)  # checks of every run with faults that came to its end, whatever its workload
+# Checks of every run with faults that came to its end, whatever its workload.
+RUN_WIDE: Final = ("availability",)
 _GRACE_S = 10.0  # a checker that overstays its own limit by this much is given up
 
 

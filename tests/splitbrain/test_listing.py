@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
 from splitbrain import listing, registry
 from tests.splitbrain.helpers import command
 
@@ -94,3 +96,13 @@ def test_the_table_for_people_says_the_same(tmp_path: Path) -> None:
     assert "✔ linearizable" in table
     assert "checker nosy judges nothing: no workload names it" in table
     assert "every run with faults is judged by availability" in table
+
+
+@pytest.mark.parametrize(("fencing", "write"), [("true", "lock_write_fenced"), ("false", "lock_write")])
+def test_what_a_run_needs_is_what_its_options_need(tmp_path: Path, fencing: str, write: str) -> None:
+    there = acme(tmp_path / "acme")
+    words = ("run", "--dry-run", "--system", "acmedb", "--workload", "lock", "--opt", f"fencing={fencing}")
+    done = command(*words, "--faults", "none", cwd=tmp_path, path=(there,))
+    assert done.returncode == 2
+    lacking = done.stderr.partition("its client has no ")[2].partition(";")[0].split(", ")
+    assert lacking == ["lease_grant", "lease_revoke", "lock_acquire", "lock_read", write]
