@@ -18,6 +18,7 @@ from typing import Any, Final, Literal
 
 from harness.core.descriptor import Descriptor, load
 from harness.core.errors import InfrastructureError, UsageError, unknown_name
+from harness.core.spec import Spec
 from splitbrain import root
 
 Group = Literal["systems", "workloads", "faults", "checkers", "providers"]
@@ -142,6 +143,12 @@ def _found(group: Group) -> tuple[dict[str, Descriptor], dict[str, str]]:
             found[name] = value
             providers[name] = provider
     return found, problems
+
+
+def checker_options(name: str, given: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+    """The options of a checker in a run: its own, the spec's, and what the workload asks for."""
+    own: dict[str, Any] = {option.name: option.default for option in describe("checkers", name).options}
+    return own | spec.of(checker_owner(name, spec.owners)) | dict(given)
 
 
 def owner_options(

@@ -342,19 +342,18 @@ def run_checks(
 
     threads = []
     for name, (which, given) in wanted.items():
-        descriptor = registry.describe("checkers", which)
-        owner = registry.checker_owner(which, {spec.system, spec.workload, spec.provider, *spec.families})
-        options = {o.name: o.default for o in descriptor.options} | spec.of(owner) | dict(given)
+        options = registry.checker_options(which, given, spec)
         limit_s = float(options.get("time_s", 60.0))
         checker = registry.create("checkers", which, options)
         thread = threading.Thread(
             target=one, args=(name, checker, limit_s), daemon=True, name=f"check-{name}"
         )
         thread.start()
-        threads.append((name, owner, thread, time.monotonic() + limit_s + _GRACE_S))
-    for name, owner, thread, deadline in threads:
+        threads.append((name, thread, time.monotonic() + limit_s + _GRACE_S))
+    for name, thread, deadline in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
+            owner = registry.checker_owner(wanted[name][0], spec.owners)
             reason = f"the checker did not end within its time; raise it with --opt {owner}.time_s=SECONDS"
             results.setdefault(name, Result(verdict="unknown", reason=reason))
     if broken:

@@ -88,6 +88,11 @@ def test_a_checker_called_like_its_workload_owns_options_apart(monkeypatch: pyte
     spec = specs.resolve(None, flags)
     assert spec.of("lock")["fencing"] is False
     assert spec.of("lock-checker") == {"fencing": True, "drift": 0.2}
+    monkeypatch.setattr(
+        registry, "describe", lambda group, name: lock if group == "checkers" else real(group, name)
+    )
+    assert registry.checker_options("lock", {}, spec) == {"fencing": True, "drift": 0.2}
+    assert registry.checker_options("lock", {"fencing": False}, spec) == {"fencing": False, "drift": 0.2}
     assert specs.resolve(None, {**flags, "opt": ["lock-checker.fencing=false"]}).of("lock")["fencing"] is True
     assert registry.checker_owner("lock", {"lock", "etcd"}) == "lock-checker"
     assert registry.checker_owner("lock", {"etcd"}) == "lock"
