@@ -4,7 +4,7 @@ Data on stdout, talk on stderr; with `--json` exactly one JSON object on stdout,
 4. Exit codes: 0 valid, 1 violation, 2 usage, 3 unknown, 4 infrastructure or harness error, 130
 interrupted. Errors of `harness.core.errors` are one sentence and never a traceback.
 
-Commands only translate; what they do lives in `spec`, `launch`, `card`, `listing`, `doctor`. Imports stand
+Commands only translate; what they do lives in `spec`, `launch`, `card`, `listing`, `new`, `doctor`. Imports stand
 in the functions that need them: `--help` is quick, and the packages are checked before one of ours
 is imported.
 """
@@ -558,6 +558,27 @@ def _details(group: Any, *, json: bool) -> int:
         listing.print_details(_console(), group)
     for sentence in listing.broken([group]):
         _say(sentence)
+    return 0
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="workload or checker.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case words, joined by hyphens.")],
+    *,
+    json: Json = False,
+) -> int:
+    """Write a workload or checker of your own to begin with, and its test, into the current folder."""
+    from splitbrain import new as skeletons
+
+    made = skeletons.write(kind, name, Path())
+    if json:
+        import msgspec
+
+        _print_json(msgspec.to_builtins(made))
+        return 0
+    sys.stdout.write("".join(f"{file}\n" for file in made.files))
+    _say("next:\n" + "\n".join(f"  {step}" for step in made.next))
     return 0
 
 

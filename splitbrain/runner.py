@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from harness.core.cluster import Cluster
 
 Progress = Callable[[str, int, int], None]  # check's name, how much is done, of how much
+# Checks of every run with faults that came to its end, whatever its workload.
+RUN_WIDE: Final = ("availability",)
 _GRACE_S = 10.0  # a checker that overstays its own limit by this much is given up
 
 
@@ -269,7 +271,6 @@ def judge(
     error = crashed or (end.get("error") if end.get("end") == "error" else None)
     interrupted = merged.end is None or end.get("end") == "interrupted"
     faults = read_faults(run_dir / "faults.jsonl")
-    descriptor = registry.describe("workloads", spec.workload)
     workload = registry.create("workloads", spec.workload, spec.of(spec.workload))(
         spec.concurrency, spec.seed
     )
@@ -277,10 +278,10 @@ def judge(
     if "linearizable" in wanted:
         wanted["linearizable"][1].update(_linearizable_options(model, witness))
     if faults and error is None and not interrupted:
-        wanted["availability"] = ("availability", {})
+        wanted |= {name: (name, {}) for name in RUN_WIDE}
     history = read_history(path)
     checks = run_checks(wanted, path, run_dir, spec, progress) if len(history) else {}
-    weight = meaning(history, faults, spec, workload.key_ops or descriptor.needs, spec.overlap)
+    weight = meaning(history, faults, spec, workload.must_succeed, spec.overlap)
     verdict = worst(r.verdict for r in checks.values())
     reason = _reason(checks, verdict)
     if verdict != "invalid":
@@ -405,7 +406,8 @@ def run_checks(
     for name, thread, deadline in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
-            reason = f"the checker did not end within its time; raise it with --opt {name}.time_s=SECONDS"
+            owner = registry.checker_owner(wanted[name][0], spec.owners)
+            reason = f"the checker did not end within its time; raise it with --opt {owner}.time_s=SECONDS"
             results.setdefault(name, Result(verdict="unknown", reason=reason))
     if broken:
         raise broken[0]

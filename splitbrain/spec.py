@@ -103,7 +103,11 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
         ),
         concurrency=_whole(given, "concurrency", default.concurrency, 1, 1000, "clients working at once"),
         seed=secrets.randbelow(2**32) if seed is None else _whole(given, "seed", 0, 0, _most_seed, ""),
-        options=resolve_options(options, {owner: d.options for owner, d in owners.items()}),
+        options=resolve_options(
+            options,
+            {owner: d.options for owner, d in owners.items()},
+            last=owners.keys() - {system, workload, provider, *families},  # checkers
+        ),
         expect=_expect(given.get("expect")),
         ready_s=_within("ready", seconds(given.get("ready", default.ready_s)), 1.0, 3600.0),
         overlap=_whole(
@@ -403,7 +407,8 @@ def _declares(d: Descriptor, given: str) -> bool:
 
 
 def _refuse_what_the_client_cannot(spec: Spec) -> None:
-    needs = registry.describe("workloads", spec.workload).needs
+    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))
+    needs = workload(spec.concurrency, spec.seed).needs  # of these options, not of the defaults
     client = registry.create("systems", spec.system, spec.of(spec.system)).client
     missing = needs - supported(type(client), needs)
     if missing:

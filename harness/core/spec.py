@@ -51,3 +51,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def families(self) -> tuple[str, ...]:
         """The fault families asked for, in order, each once."""
         return tuple(dict.fromkeys(f.partition(":")[0] for f in self.faults))
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """Who owns options of the run before any checker does: system, workload, provider, fault families."""
+        return frozenset((self.system, self.workload, self.provider, *self.families))
