@@ -152,7 +152,7 @@ def _print_matrix(console: Console) -> None:
         cells = [_cell(systems[system][workload]) for system in systems]
         table.add_row(workload, *cells, _judges(row))
     console.print(table)
-    console.print(Text(f"every run with faults is judged by {', '.join(RUN_WIDE)} as well", style="dim"))
+    console.print(Text(f"every run is judged by {', '.join(RUN_WIDE)} as well", style="dim"))
     for checker in registry.names("checkers"):
         if "no workload names it" in [row.get(checker) for row in by_workload.values()]:
             console.print(Text(f"checker {checker} judges nothing: no workload names it", style="yellow"))

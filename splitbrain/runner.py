@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from harness.core.cluster import Cluster
 
 Progress = Callable[[str, int, int], None]  # check's name, how much is done, of how much
-# Checks of every run with faults that came to its end, whatever its workload.
-RUN_WIDE: Final = ("availability",)
+# Checks of every run, whatever its workload; `availability` of those with faults that came to their end.
+RUN_WIDE: Final = ("availability", "revisions", "terms", "divergence", "logs", "operations")
 _GRACE_S = 10.0  # a checker that overstays its own limit by this much is given up
 
 
@@ -277,8 +277,8 @@ def judge(
     wanted = {name: (which, dict(options)) for name, (which, options) in workload.checkers.items()}
     if "linearizable" in wanted:
         wanted["linearizable"][1].update(_linearizable_options(model, witness))
-    if faults and error is None and not interrupted:
-        wanted |= {name: (name, {}) for name in RUN_WIDE}
+    ended = bool(faults) and error is None and not interrupted
+    wanted |= {name: (name, {}) for name in RUN_WIDE if ended or name != "availability"}
     history = read_history(path)
     checks = run_checks(wanted, path, run_dir, spec, progress) if len(history) else {}
     weight = meaning(history, faults, spec, workload.must_succeed, spec.overlap)

@@ -36,7 +36,7 @@ LOCK: Final = Descriptor(
     needs=frozenset({"lease_grant", "lock_acquire", "lock_read", "lock_write_fenced", "lease_revoke"}),
     options=(
         Option(name="fencing", default=True, summary="whether the resource refuses tokens that are stale"),
-        Option(name="locks", default=2, least=1, most=1000, summary="how many locks there are"),
+        Option(name="locks", default=4, least=1, most=1000, summary="how many locks there are"),
         Option(name="ttl_s", default=2.0, least=0.1, most=3600, summary="of a lease, in seconds"),
         Option(
             name="hold_s", default=0.1, least=0, most=3600, summary="between write and release, in seconds"

@@ -56,7 +56,8 @@ class EtcdClient(Leases, Watches):
         """Set the key, whatever it held."""
         name = self._key(REGISTER, key)
         if value is None:
-            return changed(None, self._change("/v3/kv/deleterange", delete_body(name), put_decoder).header)
+            header = self._change("/v3/kv/deleterange", delete_body(name), put_decoder).header
+            return Reply(None, raft_term=header.raft_term)  # deleting what is not there makes no revision
         return changed(value, self._put(name, value))
 
     def cas(self, key: Any, old: Any, new: Any) -> Reply:
@@ -69,6 +70,8 @@ class EtcdClient(Leases, Watches):
         answer = self._change("/v3/kv/txn", body, txn_decoder)
         if not answer.succeeded:
             raise Mismatch
+        if new is None and old is None:  # nothing deleted, no revision
+            return Reply([old, new], raft_term=answer.header.raft_term)
         return changed([old, new], answer.header)
 
     # Maps.
@@ -107,7 +110,8 @@ class EtcdClient(Leases, Watches):
             raise
         if not answer.succeeded:
             raise Mismatch
-        if serializable:
+        puts = any(micro[0] != "r" and micro[-1] is not None for micro in micros)
+        if serializable or not (reading or puts):  # deleting what is not there makes no revision
             return Reply(done, raft_term=answer.header.raft_term)
         return changed(done, answer.header)
 
