@@ -16,12 +16,14 @@ _usual: Final = frozenset({"partition", "kill", "pause"})
 
 
 def promised(spec: Mapping[str, Any], prop: str | None = None) -> frozenset[str]:
-    """The families that the system promises to survive as to `prop`, or as to anything at all; where
-    its promises are not told, partition, kill and pause. `promises` are as in `core.system`."""
+    """The families that the system promises to survive as to `prop`, or, where it says nothing of that, as
+    to anything at all; where its promises are not told, partition, kill and pause. `promises` are as in
+    `core.system`."""
     given: Sequence[Mapping[str, Any]] | None = spec.get("promises")
     if given is None:
         return _usual
-    return frozenset(f for p in given if prop in (None, p["prop"]) for f in p["families"])
+    told = [p for p in given if p["prop"] == prop]
+    return frozenset(f for p in told or given for f in p["families"])
 
 
 def applied(run_dir: Path | None) -> list[FaultRecord]:

@@ -12,17 +12,19 @@ Each key is attached to one lease. What is decided, from the harness's clock and
 
 A key seen long after its lease should have run out is an observation (`immortal`): systems prolong
 leases when leadership moves (etcd does), and none promises how soon an expired one is noticed.
+Early ends after a fault that the system does not promise its leases to survive are observations as well.
 Not decided: leases whose answer told no ttl, keys that several leases were attached to, and how long a
 lease lives whose key nobody reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from checkers._beyond import applied, beyond
 from checkers._findings import Findings
 from checkers._leases import Lease, Leases
 from checkers._operations_of import NEVER, Call, calls
@@ -81,7 +83,7 @@ class LeaseChecker:
                 if name not in keys:
                     keys[name] = _Key(call.key)
                 (keys[name].attaches if call.f == "attach" else keys[name].reads).append(call)
-        found = Findings(history)
+        found, faults = Findings(history), applied(ctx.run_dir)
         several = judged = 0
         for k in keys.values():
             attached = {identity(c.value) for c in k.attaches}
@@ -90,7 +92,7 @@ class LeaseChecker:
                 several += len(attached) > 1
                 continue
             lease = leases.get(k.attaches[0].value)
-            judged += self._judge(k, lease, found)
+            judged += self._judge(k, lease, found, lambda end: beyond(faults, ctx.spec, end, "lease"))
             _revived(k, found)
         detail: dict[str, Any] = {
             "leases": len(leases),
@@ -104,11 +106,18 @@ class LeaseChecker:
         if not len(leases) and not keys:
             reason = "the history holds no operation on a lease, so there is nothing to decide"
             return found.result(reason, detail, "unknown")
+        early = found.observed["vanished-early"]
         reason = f"no key of {len(keys)} was gone while its lease was certainly alive ({judged} reads then)"
+        if early:
+            reason = (
+                f"{early} of {judged} reads missed a key while its lease was certainly alive, all after faults"
+                " that the system does not promise its leases to survive: observations, not violations"
+            )
         return found.result(reason, detail)
 
-    def _judge(self, k: _Key, lease: Lease, found: Findings) -> int:
-        """Judge the reads of a key; how many of them had to see it."""
+    def _judge(self, k: _Key, lease: Lease, found: Findings, unpromised: Callable[[int], list[str]]) -> int:
+        """Judge the reads of a key; how many of them had to see it. `unpromised` are the faults up to a time
+        (ns) that the system's leases need not survive."""
         since, shown_by = _attached(k)
         alive = 0
         for read in k.reads:
@@ -117,9 +126,11 @@ class LeaseChecker:
             if read.result is None:
                 if had_to:
                     positions = (*shown_by, lease.by, read.at)
-                    found.violation(
-                        "vanished-early", k.key, positions, _vanished, read, lease.until, self._drift
-                    )
+                    told = (read, lease.until, self._drift)
+                    if excused := unpromised(read.end):
+                        found.observation("vanished-early", positions, _vanished, *told, excused)
+                    else:
+                        found.violation("vanished-early", k.key, positions, _vanished, *told)
                 continue
             if lease.revoked < read.at:
                 revoked = (lease.revoke_at, read.at)
@@ -161,10 +172,11 @@ def _never_attached(k: _Key, found: Findings) -> None:
             found.violation("never-attached", k.key, (c.at,), _phantom, c)
 
 
-def _vanished(clock: Clock, read: Call, until: int, drift: float) -> str:
+def _vanished(clock: Clock, read: Call, until: int, drift: float, excused: Sequence[str] = ()) -> str:
+    after = f"; the system does not promise that after {', '.join(excused)}" if excused else ""
     return (
         f"{_saw(clock, read)}, but the server had given its lease a time to live that, even shortened by"
-        f" {drift:.0%} for clocks that differ, lasts until {clock(until)}, and nobody had asked to revoke it"
+        f" {drift:.0%} for clocks that differ, lasts until {clock(until)}, and nobody had asked to revoke it{after}"
     )
 
 

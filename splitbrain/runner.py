@@ -370,6 +370,9 @@ def run_checks(
 
     results: dict[str, Result] = {}
     broken: list[HistoryError] = []
+    promises = None
+    if run_dir is not None:  # a bare history is nobody's
+        promises = msgspec.to_builtins(registry.create("systems", spec.system, spec.of(spec.system)).promises)
 
     def one(name: str, checker: Checker, limit_s: float) -> None:
         begin = time.monotonic()
@@ -377,7 +380,7 @@ def run_checks(
             history_path=path,
             history=history,
             run_dir=run_dir,
-            spec=msgspec.to_builtins(spec),
+            spec={**msgspec.to_builtins(spec), "promises": promises},
             time_s=limit_s,
             progress=(lambda done, of: progress(name, done, of)) if progress else lambda _done, _of: None,
         )
@@ -451,8 +454,11 @@ def _plain(checks: Mapping[str, Result]) -> dict[str, Any]:
 
 
 def _reason(checks: Mapping[str, Result], verdict: Verdict) -> str:
-    """One sentence: the reasons of the checks that the verdict comes from."""
-    return "; ".join(f"{n}: {r.reason}" for n, r in checks.items() if r.verdict == verdict) or "no operations"
+    """One sentence: the reasons of the checks that the verdict comes from; of a good run, what its own say."""
+    told = {n: r.reason for n, r in checks.items() if r.verdict == verdict}
+    if verdict == "valid":
+        told = {n: reason for n, reason in told.items() if n not in RUN_WIDE} or told
+    return "; ".join(f"{n}: {reason}" for n, reason in told.items()) or "no operations"
 
 
 def _outcomes(history: Any) -> dict[str, dict[str, int]]:

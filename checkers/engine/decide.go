@@ -45,7 +45,7 @@ func parseEngines(list string) (engines, error) {
 }
 
 // confirmTime bounds how long Porcupine may take over one counterexample.
-const confirmTime = 2 * time.Second
+var confirmTime = 2 * time.Second
 
 // worker is what one goroutine keeps from key to key.
 type worker struct {

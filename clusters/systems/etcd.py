@@ -117,6 +117,13 @@ class Etcd:
             most="minority",
             source=f"{_faq}: minor followers' failure; leader failure",
         ),
+        # A leader that wakes from a pause may still renew leases, or revoke them, before it hears of its successor.
+        Promise(
+            prop="lease",
+            families=_survived - {"pause"},
+            most="minority",
+            source="etcd #15247, and the discussion of #16822: off by little, and accepted",
+        ),
         Promise(
             prop="durable",
             families=frozenset({"kill"}),

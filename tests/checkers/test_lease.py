@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from checkers.lease import LEASE, LeaseChecker
 from harness.core.checker import Result
 from tests.checkers.calls import Did, did, made
 from tests.checkers.leasing import MS, lease_history
-from tests.checkers.runs import context
+from tests.checkers.runs import context, record
 
 
 def check(ops: Sequence[Did], **options: Any) -> Result:
@@ -51,6 +52,31 @@ def test_gone_while_certainly_alive() -> None:
     assert kinds(check([*attached(), read(9, 9.6)], drift=0.0)) == {"vanished-early"}
     assert check([*attached(), read(9, 9.4, "L")]).verdict == "valid"
     assert check([*attached(), read(9, 9.4, "L")]).detail["reads_while_alive"] == 1
+
+
+def test_what_the_system_does_not_promise_is_an_observation(tmp_path: Path) -> None:
+    promises = [
+        {"prop": "lease", "families": ["kill"]},
+        {"prop": "availability", "families": ["kill", "pause"]},
+    ]
+    for family, applied_s, verdict in (
+        ("pause", 5.0, "valid"),
+        ("pause", 9.6, "invalid"),
+        ("kill", 5.0, "invalid"),
+    ):
+        where = tmp_path / f"{family}-{applied_s}"
+        where.mkdir()
+        record(where, [(family, applied_s, 9.7, True)])
+        ops = made([*attached(), read(9, 9.4)])
+        result = LEASE.load()({}).check(context(where, ops, {"promises": promises}))
+        assert result.verdict == verdict, (family, applied_s)
+        if verdict == "valid":
+            assert result.detail["observed"] == {"vanished-early": 1}
+            assert "the system does not promise that after pause" in result.detail["observations"][0]
+            assert "observations, not violations" in result.reason
+    # Where nothing is said of leases, what is promised of anything counts.
+    result = LEASE.load()({}).check(context(tmp_path / "pause-5.0", ops, {"promises": promises[1:]}))
+    assert result.verdict == "invalid"
 
 
 def test_before_it_was_certainly_attached_it_may_be_missed() -> None:

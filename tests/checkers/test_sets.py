@@ -137,7 +137,7 @@ def test_duplicated() -> None:
     assert check(history(add(1, 0, 1), read([1], 2, 3))).verdict == "valid"
     assert kinds(check(history(add(1, 0, 1), read([1, 1], 2, 3)))) == ["duplicated"]
     # JSON tells them apart, and so does the check.
-    mixed = [True, 1, "1", None, 1.0, [1], {"a": 1}]
+    mixed = [True, 1, "1", None, 1.5, [1], {"a": 1}]
     ops = [add(x, i, i + 1) for i, x in enumerate(mixed)]
     assert check(history(*ops, read(mixed, 20, 21))).verdict == "valid"
     assert kinds(check(history(*ops, read([*mixed, True], 20, 21)))) == ["duplicated"]

@@ -52,7 +52,7 @@ def test_overlapping_generations_are_no_excuse() -> None:
 
 
 def test_json_tells_values_apart() -> None:
-    ids = [1, True, "1", 1.0, None, "true", [1], ["1"], {"a": 1}, {"a": True}, False, 0]
+    ids = [1, True, "1", 1.5, None, "true", [1], ["1"], {"a": 1}, {"a": True}, False, 0]
     ops = [generate(x, i, i + 1) for i, x in enumerate(ids)]
     assert check(history(*ops)).verdict == "valid"
     for x in ids:

@@ -84,7 +84,7 @@ def test_a_checker_called_like_its_workload_owns_options_apart(monkeypatch: pyte
     described = [real("checkers", name) for name in registry.names("checkers") if name != "lock"]
     monkeypatch.setattr(registry, "descriptors", lambda _: [*described, lock])
     monkeypatch.setattr(specs, "_refuse_what_the_client_cannot", lambda _: None)
-    flags = {"workload": "lock", "faults": "none", "opt": ["fencing=false", "drift=0.2"]}
+    flags = {"workload": "lock", "faults": "none", "opt": ["fencing=false", "lock-checker.drift=0.2"]}
     spec = specs.resolve(None, flags)
     assert spec.of("lock")["fencing"] is False
     assert spec.of("lock-checker") == {"fencing": True, "drift": 0.2}
