@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +15,7 @@ from checkers._set_seen import Seen
 from checkers._windows import anomaly, by, more, of, operation
 from checkers.explain import Clock, text
 from harness.core.checker import Anomaly
-from harness.core.history import History
+from harness.core.history import History, original
 
 KINDS: Final = ("lost", "failed-add", "phantom", "duplicated", "flicker", "stale", "fork")
 _wide: Final = 1 << 33  # above every position
@@ -191,8 +190,7 @@ class Judge:
         key = self._seen.sets[number].key
         asked = int(self.asked[read])
         o = operation(self._history, asked)
-        said = element if not isinstance(element, tuple) else msgspec.json.decode(element[1])
-        what = f"the {by(o)} returned {text(said)} as an element{of(key)} at {Clock([o])(o['end_ns'])}"
+        what = f"the {by(o)} returned {text(original(element))} as an element{of(key)} at {Clock([o])(o['end_ns'])}"
         positions = [asked]
         if kind == "duplicated":
             said = f"{what} more than once; a set holds an element once"
