@@ -123,6 +123,17 @@ def test_flicker() -> None:
     assert "1 was seen by the read by process 2 on n1 of k" in result.reason
 
 
+def test_a_read_under_way_had_not_seen_it_yet() -> None:
+    ops = [add(1, 0, 1), read([1], 2, 9), read([1], 10, 11)]
+    assert kinds(check(history(*ops, read([], 3, 4)))) == ["stale"]
+    assert kinds(check(history(*ops, read([], 9.5, 9.7)))) == ["flicker"]
+
+
+def test_one_too_many_does_not_make_up_for_one_too_few() -> None:
+    result = check(history(add(1, 0, 1), read([1, 1], 2, 3), read([], 4, 5)))
+    assert kinds(result) == ["lost", "duplicated"]
+
+
 def test_missing_behind_a_newer_one() -> None:
     """The read began before either add ended, yet it shows the later one without the earlier."""
     ops = [add(1, 1, 2), add(2, 3, 5)]

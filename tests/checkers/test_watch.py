@@ -176,6 +176,12 @@ def test_what_one_watch_shows_all_must() -> None:
     assert kinds(check(history(A, unknown, shows, lacks))) == ["bookmarkable"]
 
 
+def test_one_too_many_does_not_make_up_for_one_too_few() -> None:
+    assert kinds(check(history(A, B, C, watch(6, [ALL[0], *ALL[2:]], (6, 7))))) == ["reliable", "past"]
+    twice = [ALL[0], ALL[0], *ALL[2:]]
+    assert kinds(check(history(A, B, C, watch(1, twice, (6, 7))))) == ["reliable", "unique"]
+
+
 def test_lost() -> None:
     kept = watch(1, ALL, (6, 7), bookmark=9, final=True)
     for events in ([ALL[0], *ALL[2:]], ALL[:2]):
