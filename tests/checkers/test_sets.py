@@ -126,7 +126,10 @@ def test_flicker() -> None:
 def test_a_read_under_way_had_not_seen_it_yet() -> None:
     ops = [add(1, 0, 1), read([1], 2, 9), read([1], 10, 11)]
     assert kinds(check(history(*ops, read([], 3, 4)))) == ["stale"]
-    assert kinds(check(history(*ops, read([], 9.5, 9.7)))) == ["flicker"]
+    result = check(history(*ops, read([], 9.5, 9.7), read([1], 12, 13)))
+    assert kinds(result) == ["flicker"]
+    assert "there again when the read by process 2 on n1" in result.reason
+    assert [o["f"] for o in result.anomalies[0].window] == ["add", "read", "read", "read"]
 
 
 def test_one_too_many_does_not_make_up_for_one_too_few() -> None:
