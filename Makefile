@@ -1,7 +1,6 @@
 # Two commands do all set-up: `make demo` and `make test`. Each says on one line what it is doing.
 
 PY := .venv/bin/python
-SEEDS ?= 20
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: help setup demo test test-all lint bench fuzz-checkers soak plant lock docs wheel clean
@@ -33,9 +32,10 @@ bench: setup  ## every benchmark, a table each
 fuzz-checkers: setup  ## a million random histories: engines, Porcupine and brute force must agree
 	@cd checkers/engine && PATH="$$PATH:$$(cd ../.. && .venv/bin/python -m harness.core.golang)" \
 	  SPLITBRAIN_FUZZ=$(or $(COUNT),1000000) go test -run Differential -timeout 0 -v .
+	@SPLITBRAIN_FUZZ_MODELS=$$(( $(or $(COUNT),1000000) / 100 )) SPLITBRAIN_FUZZ_SEED=$$(date +%s) $(PY) -m pytest -q tests/checkers/test_models.py
 
-soak: setup  ## SEEDS seeds of the demo and of its positive control; resumable; prints its table
-	@$(PY) -m benchmarks.soak --seeds $(SEEDS)
+soak: setup  ## every workload and positive control, many seeds; resumable; KINDS=lock,set-docker:3 SEEDS=5
+	@$(PY) -m benchmarks.soak $(if $(KINDS),--kinds $(KINDS)) $(if $(SEEDS),--seeds $(SEEDS))
 
 plant: setup  ## plant a stale read into each recorded history of the soak: all must be found
 	@$(PY) -m benchmarks.plant

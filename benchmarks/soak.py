@@ -1,6 +1,12 @@
-"""Seeds by the dozen: the demo, which must never be accused, and its positive control, which must be.
+"""Seeds by the dozen: correct runs, which must never be accused, and positive controls, which must be.
 
-    python -m benchmarks.soak [--seeds 20] [--kinds demo,stale] [--table]
+    python -m benchmarks.soak [--kinds demo,lock:5,set-docker] [--seeds N] [--table]
+
+A kind is a command line and the verdict that is wanted of it: `demo` and its control `stale` (reads that may be
+stale); each workload by its name, 20 s under partition, kill and pause in network namespaces, and as
+NAME-docker in containers; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
+off, and `lock-fenced`, the same with fencing. Without `--kinds` all of them run, without `--seeds` each
+with a number of seeds of its own; KIND:N is N seeds of that kind.
 
 Seeds are drawn from the commit's hash, not from a favourite list. Every run's results are kept in
 `.soak/<commit>/`, so that an interrupted soak goes on where it stopped; `--table` only prints what
@@ -15,19 +21,66 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
 from harness.core.seeds import subseed
+from splitbrain import registry
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-KINDS: Final = {
-    "demo": ["--faults", "partition,kill,pause", "--time", "30s"],
-    "stale": ["--faults", "partition", "--time", "30s", "--opt", "reads=serializable", "--expect", "invalid"],
-}
-WANTED: Final = {"demo": "valid", "stale": "invalid"}
+
+
+class Kind(NamedTuple):
+    """What is run, the verdict wanted of it, and how many seeds belong to it."""
+
+    args: tuple[str, ...]
+    wanted: str = "valid"
+    seeds: int = 10
+
+
+def kinds() -> dict[str, Kind]:
+    """Every kind by name."""
+    faults = ("--faults", "partition,kill,pause")
+    brief = (*faults, "--time", "20s")
+    stale = ("--faults", "partition", "--time", "30s", "--opt", "reads=serializable", "--expect", "invalid")
+    out = {"demo": Kind((*faults, "--time", "30s"), seeds=20), "stale": Kind(stale, "invalid", 20)}
+    for name in registry.names("workloads"):
+        out[name] = Kind(("--workload", name, *brief))
+        out[f"{name}-docker"] = Kind(("--workload", name, *brief, "--provider", "docker"), seeds=2)
+    paused = (
+        "--workload",
+        "lock",
+        *brief,
+        "--opt",
+        "ttl_s=1",
+        "--opt",
+        "pause_share=0.3",
+        "--opt",
+        "pause_s=4",
+    )
+    out["lock-plain"] = Kind((*paused, "--opt", "fencing=false", "--expect", "invalid"), "invalid")
+    out["lock-fenced"] = Kind((*paused, "--opt", "fencing=true"))
+    return out
+
+
+def chosen(words: str | None, seeds: int | None) -> dict[str, Kind]:
+    """The kinds of `--kinds`, with as many seeds as they shall have; all where nothing is named.
+
+    Raises: SystemExit for one that does not exist, or a number that is none.
+    """
+    known = kinds()
+    out: dict[str, Kind] = {}
+    for word in words.split(",") if words else known:
+        name, colon, number = word.partition(":")
+        if name not in known:
+            sys.exit(f"unknown kind {name!r}; known: {', '.join(known)}")
+        if colon and not number.isdigit():
+            sys.exit(f"kind {word!r}: expected KIND:SEEDS, such as {name}:5")
+        wished = int(number) if colon else seeds
+        out[name] = known[name] if wished is None else known[name]._replace(seeds=wished)
+    return out
 
 
 def commit() -> str:
@@ -41,16 +94,16 @@ def folder(revision: str) -> Path:
     return ROOT / ".soak" / revision[:12]
 
 
-def run_one(kind: str, seed: int, where: Path) -> dict[str, Any]:
+def run_one(name: str, kind: Kind, seed: int, where: Path) -> dict[str, Any]:
     """One run; its results object, kept on disk."""
-    kept = where / f"{kind}-{seed}.json"
+    kept = where / f"{name}-{seed}.json"
     if kept.exists():
         return dict(json.loads(kept.read_text()))
     command = [sys.executable, "-P", "-m", "splitbrain", "run", "--system", "etcd", "--nodes", "3"]
     command += [
         "--concurrency",
         "10",
-        *KINDS[kind],
+        *kind.args,
         "--seed",
         str(seed),
         "--out",
@@ -76,7 +129,7 @@ def interval(k: int, n: int) -> str:
     return f"{max(0, middle - half):.0%}-{min(1, middle + half):.0%}"
 
 
-def table(found: dict[str, list[dict[str, Any]]], revision: str) -> Table:
+def table(found: dict[str, list[dict[str, Any]]], chosen: dict[str, Kind], revision: str) -> Table:
     """What the runs of each kind came to."""
     columns = (
         "runs",
@@ -91,26 +144,27 @@ def table(found: dict[str, list[dict[str, Any]]], revision: str) -> Table:
         "seconds",
     )
     out = Table("kind", *columns, title=f"soak of {revision[:12]}")
-    for kind, runs in found.items():
+    for name, runs in found.items():
         verdicts = [r["verdict"] for r in runs]
-        met = verdicts.count(WANTED[kind])
+        wanted = chosen[name].wanted
+        met = verdicts.count(wanted)
         errors = sum(r.get("error") is not None for r in runs)
         changes = [r["leader_changes"] for r in runs if r.get("leader_changes") is not None]
         ops = [r["ops"] for r in runs if r.get("ops")]
         seconds = [r["seconds"] for r in runs if r.get("seconds")]
-        row = [str(len(runs)), f"{met} of {len(runs)} {WANTED[kind]}", interval(met, len(runs))]
+        row = [str(len(runs)), f"{met} of {len(runs)} {wanted}", interval(met, len(runs))]
         row += [str(verdicts.count(v)) for v in ("valid", "invalid", "unknown")] + [str(errors)]
         row += [f"{min(changes)} to {max(changes)}" if changes else "-"]
         row += [f"{statistics.median(x):,.0f}" if x else "-" for x in (ops, seconds)]
-        out.add_row(kind, *row)
+        out.add_row(name, *row)
     return out
 
 
 def main() -> None:
     """Run what is missing, then print the table; exit 1 if a run was not as wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--kinds", default="demo,stale")
+    parser.add_argument("--seeds", type=int, default=None)
+    parser.add_argument("--kinds", default=None)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--commit", default=None)
     args = parser.parse_args()
@@ -118,20 +172,21 @@ def main() -> None:
     where = folder(revision)
     where.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in args.kinds.split(",")}
-    for n in range(args.seeds):
-        for kind, runs in found.items():
-            seed = subseed(int(revision, 16), kind, n) >> 33
-            if args.table and not (where / f"{kind}-{seed}.json").exists():
+    wanted = chosen(args.kinds, args.seeds)
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
+    for n in range(max(kind.seeds for kind in wanted.values())):  # a first seed of each kind before a second
+        for name, kind in wanted.items():
+            seed = subseed(int(revision, 16), name, n) >> 33
+            if n >= kind.seeds or (args.table and not (where / f"{name}-{seed}.json").exists()):
                 continue
-            results = run_one(kind, seed, where)
-            runs.append(results)
+            results = run_one(name, kind, seed, where)
+            found[name].append(results)
             if not args.table:
                 console.print(
-                    f"{kind} seed {seed}: {results['verdict']}: {results['reason']}", highlight=False
+                    f"{name} seed {seed}: {results['verdict']}: {results['reason']}", highlight=False
                 )
-    console.print(table(found, revision))
-    odd = [r for kind, runs in found.items() for r in runs if r["verdict"] != WANTED[kind]]
+    console.print(table(found, wanted, revision))
+    odd = [r for name, runs in found.items() for r in runs if r["verdict"] != wanted[name].wanted]
     for r in odd:
         console.print(f"not as wanted: {r['run']}: {r['reason']}", highlight=False)
     sys.exit(1 if odd else 0)

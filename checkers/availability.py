@@ -8,6 +8,10 @@ harness names the nodes through which no write succeeded while it waited for rec
 Nodes of which too little was seen are not accused: where the history ends sooner, the answer is unknown.
 Failing to come back is a violation when all faults so far are of families that the system promises to
 survive (by default partition, kill and pause), and an observation otherwise.
+
+Told beside the verdict, in `detail`: the windows without success, of the cluster and of each node; how long
+recovery took after each healing; and `needs_person`, whether some node never came back by itself
+although nothing was wrong any more (null where too little was seen to say so).
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from checkers._beyond import applied, promised
 from checkers._windows import window
 from harness.core.checker import Anomaly, CheckContext, Result
 from harness.core.descriptor import Descriptor
-from harness.core.ledger import FaultRecord, read_faults
+from harness.core.ledger import FaultRecord
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,8 +42,8 @@ AVAILABILITY: Final = Descriptor(
 )
 RECOVER_NS: Final = 30 * 10**9
 _WINDOW_NS: Final = 10**9
-_PROMISED: Final = frozenset({"partition", "kill", "pause"})
 _SHOWN_WINDOWS: Final = 100
+_SHOWN_NODE_WINDOWS: Final = 20
 _SHOWN_OPS: Final = 5
 _never: Final = 2**63 - 1
 
@@ -52,8 +57,7 @@ class Availability:
         del options  # it has none
 
     def check(self, ctx: CheckContext) -> Result:
-        ledger = [] if ctx.run_dir is None else read_faults(ctx.run_dir / "faults.jsonl")
-        faults = [f for f in ledger if f.applied is not None]
+        faults = applied(ctx.run_dir)
         if not faults:
             return Result(
                 verdict="valid", reason="no fault was applied, so there was nothing to recover from"
@@ -63,7 +67,9 @@ class Availability:
             return Result(verdict="unknown", reason="the history holds no client operation; run it again")
         healed = sorted((f for f in faults if f.undone is not None), key=_undone)
         recovery = [{"fault": f.fault, **seen.recovery(f)} for f in healed]
-        detail: dict[str, Any] = {"recovery_s": recovery, **seen.windows()}
+        detail: dict[str, Any] = {"recovery_s": recovery, **seen.windows(), "nodes": seen.windows_by_node()}
+        detail |= _person(seen, faults)
+        survived = promised(ctx.spec, "availability")
         observations: list[str] = []
         unseen: list[str] = []
         for fault in healed:
@@ -71,7 +77,7 @@ class Availability:
             unseen += found.unseen
             if not found.gone:
                 continue
-            beyond = sorted({f.family for f in faults if _applied(f) <= _undone(fault)} - _promised(ctx.spec))
+            beyond = sorted({f.family for f in faults if _applied(f) <= _undone(fault)} - survived)
             if not beyond:
                 broken = found.anomalies(seen, fault)
                 return Result(verdict="invalid", reason=found.reason, anomalies=broken, detail=detail)
@@ -208,20 +214,33 @@ class _Seen:
 
     def windows(self) -> dict[str, Any]:
         """The longest times in which operations were under way and none succeeded, over a second."""
+        return self._windows(self._np.arange(len(self._at)), _SHOWN_WINDOWS)
+
+    def windows_by_node(self) -> dict[str, Any]:
+        """The same through each node, and the sum of them all in seconds."""
+        return {node: self._windows(here, _SHOWN_NODE_WINDOWS) for node, here in self._of.items()}
+
+    def _windows(self, here: NDArray[np.intp], shown: int) -> dict[str, Any]:
+        """Windows of the operations `here`, in the order of their invocations."""
         np = self._np
-        ends = np.sort(self._end[self._ok])
-        edges = np.concatenate(([self._begin[0]], ends, [self.end]))
-        latest = np.maximum.accumulate(np.where(self._end == _never, self._begin, self._end))
+        begins, all_ends = self._begin[here], self._end[here]
+        edges = np.concatenate(([begins[0]], np.sort(all_ends[self._ok[here]]), [self.end]))
+        latest = np.maximum.accumulate(np.where(all_ends == _never, begins, all_ends))
         found = []
         for i in np.flatnonzero(np.diff(edges) > _WINDOW_NS).tolist():
             begin, end = int(edges[i]), int(edges[i + 1])
-            k = int(np.searchsorted(self._begin, begin, side="right"))
+            k = int(np.searchsorted(begins, begin, side="right"))
             if k and latest[k - 1] <= begin:  # nobody was waiting: it begins when somebody asks
-                begin = int(self._begin[k]) if k < len(self._begin) else end
+                begin = int(begins[k]) if k < len(begins) else end
             if end - begin > _WINDOW_NS:
                 found.append({"from": begin, "to": end, "seconds": round((end - begin) / 1e9, 3)})
-        longest = sorted(found, key=lambda w: -w["seconds"])[:_SHOWN_WINDOWS]
-        return {"windows": sorted(longest, key=lambda w: w["from"]), "windows_found": len(found)}
+        longest = sorted(found, key=lambda w: -w["seconds"])[:shown]
+        without_s = round(sum(w["seconds"] for w in found), 3)
+        return {
+            "windows": sorted(longest, key=lambda w: w["from"]),
+            "windows_found": len(found),
+            "without_success_s": without_s,
+        }
 
     def attempts(self, node: str, since: int) -> list[dict[str, Any]]:
         """The last attempts through `node`, as they stand in an anomaly's window."""
@@ -236,6 +255,23 @@ class _Seen:
         return soonest
 
 
+def _person(seen: _Seen, faults: Sequence[FaultRecord]) -> dict[str, Any]:
+    """Whether the system stayed broken after the last healing, so that a person has to look after it."""
+    if any(f.undone is None for f in faults):
+        return {"needs_person": None}
+    last = max(faults, key=_undone)
+    found = _judge(seen, last, faults)
+    silent = seen.silent[0]
+    for_ever = [n for n in found.gone if n in silent or seen.served(n, _undone(last)) is None]
+    if for_ever:
+        says = f"{_names(for_ever)} needs a person: nothing was wrong any more, and {found.reason}"
+        if not set(for_ever) & set(silent):
+            end_s = max(0, seen.end - _undone(last)) / 1e9
+            says += f", nor in all of the {end_s:.0f} s to the end of the history"
+        return {"needs_person": True, "needs_person_says": says}
+    return {"needs_person": None if found.unseen else False}
+
+
 def _applied(fault: FaultRecord) -> int:
     return 0 if fault.applied is None else fault.applied
 
@@ -246,14 +282,6 @@ def _undone(fault: FaultRecord) -> int:
 
 def _names(nodes: Sequence[str]) -> str:
     return " and ".join(n or "the cluster" for n in nodes)
-
-
-def _promised(spec: Mapping[str, Any]) -> frozenset[str]:
-    """The families after which the system promises to come back; `promises` as in `core.system`."""
-    given: Sequence[Mapping[str, Any]] | None = spec.get("promises")
-    if given is None:
-        return _PROMISED
-    return frozenset(f for p in given if p["prop"] == "availability" for f in p["families"])
 
 
 def _silent(run_dir: Path | None) -> tuple[tuple[str, ...], bool]:

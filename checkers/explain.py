@@ -105,7 +105,8 @@ def _did(key: Any, o: Operation, clock: Clock) -> str:
     if o["f"] == "read":
         return _met(key, o, clock)
     outcome = "failed for a mismatch" if o["type"] == "fail" else "succeeded"
-    return f"{_asked(key, o)} {outcome} at {clock(o['end_ns'])}"
+    token = f" with token {text(o['result'])}" if o["f"] == "acquire" and o["result"] is not None else ""
+    return f"{_asked(key, o)} {outcome}{token} at {clock(o['end_ns'])}"
 
 
 def _asked(key: Any, o: Operation) -> str:
@@ -117,9 +118,25 @@ def _asked(key: Any, o: Operation) -> str:
     elif o["f"] == "write":
         what = f" of {text(o['value'])}"
         of = "" if key is None else f" to {text(key, bare=True)}"
+    elif o["f"] == "txn":
+        what = f" ({_steps(o)})"
     if o["f"] == "write":
         return f"write{what}{of} by process {o['process']}{where}"
     return f"{o['f']}{of}{what} by process {o['process']}{where}"
+
+
+def _steps(o: Operation) -> str:
+    """What a transaction did, with what its reads saw where that is known."""
+    told = []
+    for kind, entry, *values in o["result"] if o["type"] == "ok" and o["result"] else o["value"]:
+        name = text(entry, bare=True)
+        if kind == "r":
+            told.append(f"{name} read as {text(values[0])}" if o["type"] == "ok" else f"read {name}")
+        elif kind == "w":
+            told.append(f"{name} set to {text(values[0])}")
+        else:
+            told.append(f"{name} from {text(values[0])} to {text(values[1])}")
+    return ", ".join(told) or "nothing"
 
 
 def _shown_by(o: Operation, clock: Clock) -> str:

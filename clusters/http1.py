@@ -10,7 +10,8 @@ What it decides is the one thing its callers hang definiteness on, whether a req
 * `Lost`: some byte was, and no whole answer came back. It may take effect, now or later.
 
 A connection that raised is closed, and the next request opens a new one, so that a late answer never
-reaches another request. Nothing is sent twice.
+reaches another request. Nothing is sent twice. An answer that comes bit by bit and may never end is
+read as a `Stream`, after which the connection is gone.
 """
 
 from __future__ import annotations
@@ -77,16 +78,36 @@ class Connection:
         Raises: NotSent, Lost. The connection is closed then.
         """
         deadline = monotonic() + timeout_s
-        head = self._heads.get(path)
-        if head is None:
-            head = self._heads[path] = f"POST {path}{self._rest}".encode()
         try:
-            sock = self._connected(deadline)
-            self._send(sock, b"%b%d\r\n\r\n%b" % (head, len(body), body))
-            return self._answer(sock, deadline)
+            return self._answer(self._asked(path, body, deadline), deadline)
         except BaseException:
             self.close()
             raise
+
+    def stream(self, path: str, body: bytes, timeout_s: float) -> Stream:
+        """The answer as it comes; `timeout_s` bounds the wait for its head.
+
+        The caller closes the connection when it has read enough. Raises: NotSent, Lost.
+        """
+        deadline = monotonic() + timeout_s
+        try:
+            sock = self._asked(path, body, deadline)
+            status, head, data = _head(sock, deadline)
+            if _header(head, b"transfer-encoding") == b"chunked":
+                return Stream(sock, status, data)
+            return Stream(sock, status, _sized(sock, head, data, deadline)[0], chunked=False)
+        except BaseException:
+            self.close()
+            raise
+
+    def _asked(self, path: str, body: bytes, deadline: float) -> socket.socket:
+        """The connection, with the whole request sent on it."""
+        head = self._heads.get(path)
+        if head is None:
+            head = self._heads[path] = f"POST {path}{self._rest}".encode()
+        sock = self._connected(deadline)
+        self._send(sock, b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        return sock
 
     def _connected(self, deadline: float) -> socket.socket:
         """An idle connection: the kept one, or a new one where that has ended meanwhile.
@@ -138,31 +159,70 @@ class Connection:
             raise (Lost(text) if sent else NotSent(text)) from None
 
     def _answer(self, sock: socket.socket, deadline: float) -> tuple[int, bytes]:
-        data = _receive(sock, None)
-        while (end := data.find(b"\r\n\r\n")) < 0:
-            if len(data) > _head_most:
-                raise Lost("garbage: no end of head")
-            data += _receive(sock, deadline)
-        head, data = data[:end].lower(), data[end + 4 :]
-        if not head.startswith(b"http/1.") or not head[9:12].isdigit():
-            raise Lost("garbage: no status line")
-        status = int(head[9:12])
-        if status < 200:
-            raise Lost(f"garbage: status {status}")  # 1xx answers nothing; we ask for no upgrade
-        length = _header(head, b"content-length")
-        if length is not None:
-            if not length.isdigit() or int(length) > _body_most:
-                raise Lost("garbage: length")
-            size = int(length)
-            data = data if len(data) >= size else _fill(sock, data, size, deadline)
-            body, rest = data[:size], data[size:]
-        elif _header(head, b"transfer-encoding") == b"chunked":
+        status, head, data = _head(sock, deadline)
+        if _header(head, b"transfer-encoding") == b"chunked":
             body, rest = _chunks(sock, data, deadline)
         else:
-            raise Lost("garbage: no length")
+            body, rest = _sized(sock, head, data, deadline)
         if rest or _header(head, b"connection") == b"close":
             self.close()
         return status, body
+
+
+class Stream:
+    """A body that is read line by line as it comes; `status` is that of its head."""
+
+    def __init__(self, sock: socket.socket, status: int, data: bytes, *, chunked: bool = True) -> None:
+        self.status = status
+        self._sock = sock
+        self._raw = data if chunked else b""  # received, and not yet taken out of its chunk
+        self._text = b"" if chunked else data  # taken out, and not yet returned
+        self._ended = not chunked
+
+    def line(self, deadline: float) -> bytes | None:
+        """The next line without its end; None once the body is over. A last line may lack its end.
+
+        `deadline` is on `monotonic`. Raises: Lost; the rest cannot be read then.
+        """
+        while (end := self._text.find(b"\n")) < 0:
+            if self._ended:
+                rest, self._text = self._text, b""
+                return rest or None
+            if len(self._text) > _body_most:
+                raise Lost("garbage: line")
+            chunk, self._raw = _chunk(self._sock, self._raw, deadline)
+            self._ended = not chunk
+            self._text += chunk
+        line, self._text = self._text[:end], self._text[end + 1 :]
+        return line
+
+
+def _head(sock: socket.socket, deadline: float) -> tuple[int, bytes, bytes]:
+    """Status, the head in lower case, and what came after it."""
+    data = _receive(sock, None)
+    while (end := data.find(b"\r\n\r\n")) < 0:
+        if len(data) > _head_most:
+            raise Lost("garbage: no end of head")
+        data += _receive(sock, deadline)
+    head = data[:end].lower()
+    if not head.startswith(b"http/1.") or not head[9:12].isdigit():
+        raise Lost("garbage: no status line")
+    status = int(head[9:12])
+    if status < 200:
+        raise Lost(f"garbage: status {status}")  # 1xx answers nothing; we ask for no upgrade
+    return status, head, data[end + 4 :]
+
+
+def _sized(sock: socket.socket, head: bytes, data: bytes, deadline: float) -> tuple[bytes, bytes]:
+    """A body whose length the head states, and what came after it."""
+    length = _header(head, b"content-length")
+    if length is None:
+        raise Lost("garbage: no length")
+    if not length.isdigit() or int(length) > _body_most:
+        raise Lost("garbage: length")
+    size = int(length)
+    data = data if len(data) >= size else _fill(sock, data, size, deadline)
+    return data[:size], data[size:]
 
 
 def _header(head: bytes, name: bytes) -> bytes | None:
@@ -208,26 +268,35 @@ def _chunks(sock: socket.socket, data: bytes, deadline: float) -> tuple[bytes, b
     body: list[bytes] = []
     total = 0
     while True:
-        line, data = _line(sock, data, deadline)
-        digits = line.partition(b";")[0].strip()
-        size = int(digits, 16) if digits and set(digits.lower()) <= _hex else -1
-        total += size
-        if size < 0 or total > _body_most:
-            raise Lost("garbage: chunk")
-        if size == 0:
+        chunk, data = _chunk(sock, data, deadline)
+        if not chunk:
             break
-        data = _fill(sock, data, size + 2, deadline)
-        if data[size : size + 2] != b"\r\n":
+        total += len(chunk)
+        if total > _body_most:
             raise Lost("garbage: chunk")
-        body.append(data[:size])
-        data = data[size + 2 :]
-    trailers = 0
+        body.append(chunk)
+    line, trailers = b"-", 0
     while line:
         line, data = _line(sock, data, deadline)
         trailers += len(line)
         if trailers > _head_most:
             raise Lost("garbage: trailer")
     return b"".join(body), data
+
+
+def _chunk(sock: socket.socket, data: bytes, deadline: float) -> tuple[bytes, bytes]:
+    """The next chunk, empty for the last one, and what came after it."""
+    line, data = _line(sock, data, deadline)
+    digits = line.partition(b";")[0].strip()
+    size = int(digits, 16) if digits and set(digits.lower()) <= _hex else -1
+    if size < 0 or size > _body_most:
+        raise Lost("garbage: chunk")
+    if size == 0:
+        return b"", data
+    data = _fill(sock, data, size + 2, deadline)
+    if data[size : size + 2] != b"\r\n":
+        raise Lost("garbage: chunk")
+    return data[:size], data[size + 2 :]
 
 
 def _line(sock: socket.socket, data: bytes, deadline: float) -> tuple[bytes, bytes]:

@@ -5,8 +5,8 @@
 *start* ends when a write has succeeded through every node. *load* is clients and nemesis at work.
 *heal* undoes whatever the ledger holds. *recover* waits, at most 30 s, until writes succeed
 through every node again. *final* reads every key through every node, once each has applied what a
-last barrier write committed. Judging is not done here: `history.jsonl` and everything after it can
-be made again from the run directory.
+last barrier write committed, and writes down what each holds at that revision. Judging is not done
+here: `history.jsonl` and everything after it can be made again from the run directory.
 
 Whatever happens, in whichever phase, the cluster is closed and the journal gets its last line.
 """
@@ -18,7 +18,7 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
 from pathlib import Path
@@ -44,6 +44,7 @@ from harness.core.ledger import Ledger
 from harness.core.spec import Spec
 from harness.core.system import Install, LogEvent, Status, System
 from harness.core.workload import Workload
+from harness.dumps import write_dumps
 from harness.journal import Journal
 from harness.lag import Lag
 from harness.logs import log_stamps, timed_lines
@@ -79,7 +80,11 @@ class Stop:
 
 class Parts(msgspec.Struct, kw_only=True, frozen=True):
     """What a run is put together from. `system_ref` is the system by reference, for the sampler;
-    without an `install` the system runs already, and goes on when the run is over."""
+    without an `install` the system runs already, and goes on when the run is over.
+
+    `helpers` are command lines by name, started beside the load; each ends by itself when the load is over
+    and with the cluster at the latest. `early` says why load is to end before its time, or None.
+    """
 
     run: str
     run_dir: Path
@@ -91,6 +96,8 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     workload: Workload
     faults: Mapping[str, Fault]
     steps: Sequence[Step]
+    helpers: Mapping[str, Sequence[str]] = {}
+    early: Callable[[], str | None] | None = None
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -172,6 +179,7 @@ class _Run:
         self.spec, self.system = parts.spec, parts.system
         self.cluster: Cluster
         self._lost: InfrastructureError | None = None
+        self._early: str | None = None
         self._checked = 0.0  # when the cluster was last looked at
 
     def live(self) -> None:
@@ -231,6 +239,8 @@ class _Run:
         self.journal.phase("start")
         if self.parts.install is not None:
             self._launch(self.parts.install)
+        for name, argv in self.parts.helpers.items():  # now, so that they are up before the load begins
+            self.cluster.spawn_helper(argv, name)
         silent = self._await_writes(self.spec.ready_s, watch_exits=True)
         if silent:
             node, why = next(iter(silent.items()))
@@ -294,7 +304,7 @@ class _Run:
             journal.phase("load")
             nemesis.start()
             try:
-                load.run(self._is_over)
+                load.run(self._load_is_over)
             finally:
                 try:
                     journal.phase("heal")
@@ -309,7 +319,7 @@ class _Run:
             return
         journal.phase("recover")
         silent = self._await_writes(RECOVER_S)
-        behind = self._barrier() if not silent else []
+        revision, behind = self._barrier([n.name for n in self.cluster.nodes if n.name not in silent])
         if silent:
             names = ", ".join(f"{n} ({why})" for n, why in silent.items())
             self.outcome.notes.append(f"no write through {names} within {RECOVER_S:g} s of healing")
@@ -317,6 +327,8 @@ class _Run:
             names = ", ".join(behind)
             self.outcome.notes.append(f"{names} had not applied the last write after {_CATCH_UP_S:g} s")
         journal.phase("final", silent=sorted(silent), behind=behind)
+        if revision is not None and not self.stop.requested:
+            self._dump(revision, silent, behind)
         if workload.final_read is not None and load.keys and not self.stop.requested:
             seats = self._seats(max(self.spec.concurrency, len(self.cluster.nodes)))
             generator = final_reads(workload.final_read, list(load.keys), seats)
@@ -325,6 +337,17 @@ class _Run:
             self.outcome.holes += final.holes.values()
             if self._lost is not None:
                 raise self._lost
+
+    def _load_is_over(self) -> bool:
+        """The same for load under faults, which may have shown already what it was to show."""
+        if self._early is None and self.parts.early is not None:
+            self._early = self.parts.early()
+            if self._early is not None:
+                at_s = self.journal.now() / 1e9
+                self.outcome.notes.append(
+                    f"load was ended at {at_s:.1f} s, at the first violation: {self._early}"
+                )
+        return self._early is not None or self._is_over()
 
     def _is_over(self) -> bool:
         """Whether load is to end early: somebody asked for it, or the cluster itself is broken, which is no
@@ -414,15 +437,18 @@ class _Run:
             parts.append(f"last lines of {log}:\n" + "\n".join(f"  {line[:300]}" for line in lines))
         return "\n".join(parts) or f"{node} has written no log"
 
-    def _barrier(self) -> list[str]:
-        """Commit a last write and wait until every node has applied it; the names of those behind."""
-        nodes = {n.name: n for n in self.cluster.nodes}
+    def _barrier(self, names: Sequence[str]) -> tuple[int | None, list[str]]:
+        """Commit a last write and wait until each of `names` has applied it; its revision, None where there is
+        none, and the names of those behind."""
+        nodes = {n.name: n for n in self.cluster.nodes if n.name in names}
+        if not nodes:
+            return None, []
         first = next(iter(nodes.values()))
         answer = ask_all(self.cluster, [first.name], lambda _: self.system.barrier(first, 1.0), wait_s=3.0)[
             first.name
         ]
         if isinstance(answer, Exception) or answer is None:
-            return []
+            return None, []
         behind = list(nodes)
         deadline = time.monotonic() + _CATCH_UP_S
         while behind and time.monotonic() < deadline and not self.stop.requested:
@@ -432,7 +458,15 @@ class _Run:
             behind = [n for n, s in answers.items() if not _caught_up(s, answer)]
             if behind:
                 time.sleep(0.05)
-        return behind
+        return answer, behind
+
+    def _dump(self, revision: int, silent: Mapping[str, str], behind: Sequence[str]) -> None:
+        """Write down what every node has at the barrier's revision."""
+        unfit = {name: f"took no write after healing: {why}" for name, why in silent.items()}
+        unfit |= dict.fromkeys(behind, f"had not applied revision {revision}")
+        failed = write_dumps(self.cluster, self.system, revision, unfit, self.parts.run_dir / "dump")
+        for name, why in failed.items():
+            self.outcome.notes.append(f"{name} did not say what it holds at revision {revision}: {why}")
 
 
 def _caught_up(status: Status | Exception, revision: int) -> bool:

@@ -35,13 +35,16 @@ if TYPE_CHECKING:
         UsageError,
     )
     from harness.core.fault import Evidence, Fault, FaultContext, Plan, Undo
-    from harness.core.generator import PENDING, Context, Generator, op
-    from harness.core.history import History, read_history
+    from harness.core.generator import PENDING, Answer, Context, Generator, Pending, op
+    from harness.core.generators import each_thread, keyed, limit, mix, stream
+    from harness.core.history import History, identity, read_history
     from harness.core.op import Op, Reply
     from harness.core.options import Option
+    from harness.core.seeds import draw, subseed
+    from harness.core.simulator import simulate
     from harness.core.spec import Spec
     from harness.core.system import Install, LogEvent, Promise, Status, System
-    from harness.core.workload import Workload
+    from harness.core.workload import Workload, WorkloadFactory
 
 PACKAGES: Final = ("harness", "clusters", "nemesis", "checkers", "workloads", "results")
 PROJECT_VARIABLE: Final = "SPLITBRAIN_PROJECT"
@@ -54,19 +57,23 @@ _homes: Final = {
     "errors": "ArtifactError Definite HistoryError Indeterminate InfrastructureError Interrupted Mismatch "
     "MissingCapability NodeFailed SplitbrainError UsageError",
     "fault": "Evidence Fault FaultContext Plan Undo",
-    "generator": "Context Generator PENDING op",
-    "history": "History read_history",
+    "generator": "Answer Context Generator PENDING Pending op",
+    "generators": "each_thread keyed limit mix stream",
+    "history": "History identity read_history",
     "op": "Op Reply",
     "options": "Option",
+    "seeds": "draw subseed",
+    "simulator": "simulate",
     "spec": "Spec",
     "system": "Install LogEvent Promise Status System",
-    "workload": "Workload",
+    "workload": "Workload WorkloadFactory",
 }
 _home_of: Final = {name: module for module, names in _homes.items() for name in names.split()}
 
 __all__ = [
     "PENDING",
     "Anomaly",
+    "Answer",
     "ArtifactError",
     "CheckContext",
     "Checker",
@@ -93,6 +100,7 @@ __all__ = [
     "NodeFailed",
     "Op",
     "Option",
+    "Pending",
     "Place",
     "Plan",
     "Process",
@@ -109,8 +117,18 @@ __all__ = [
     "Verdict",
     "View",
     "Workload",
+    "WorkloadFactory",
+    "draw",
+    "each_thread",
+    "identity",
+    "keyed",
+    "limit",
+    "mix",
     "op",
     "read_history",
+    "simulate",
+    "stream",
+    "subseed",
     "worst",
 ]
 

@@ -101,9 +101,23 @@ def _body(results: Mapping[str, Any]) -> RenderableType:
                 style="yellow",
             )
         )
+    if shares := results.get("sensitivity"):
+        parts.append(Text(_sensitivity(shares), "dim"))
     parts += [Text(f"! {text}", style="yellow") for text in results.get("warnings") or ()]
     parts += [Text(f"note: {text}", style="dim") for text in results.get("caveats") or ()]
     return Group(*parts)
+
+
+def _sensitivity(shares: Mapping[str, Mapping[str, int]]) -> str:
+    """Which share of planted violations would have been seen."""
+    told = [
+        f"{share['detected']} of {share['planted']} planted {kind.replace('-', ' ')}s"
+        for kind, share in shares.items()
+        if share["planted"]
+    ]
+    return (
+        f"sensitivity: {' and '.join(told)} would have been seen" if told else "sensitivity: nothing to plant"
+    )
 
 
 def _facts(results: Mapping[str, Any]) -> str:

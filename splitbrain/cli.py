@@ -4,7 +4,7 @@ Data on stdout, talk on stderr; with `--json` exactly one JSON object on stdout,
 4. Exit codes: 0 valid, 1 violation, 2 usage, 3 unknown, 4 infrastructure or harness error, 130
 interrupted. Errors of `harness.core.errors` are one sentence and never a traceback.
 
-Commands only translate; what they do lives in `spec`, `launch`, `card`, `listing`, `doctor`. Imports stand
+Commands only translate; what they do lives in `spec`, `launch`, `card`, `listing`, `new`, `doctor`. Imports stand
 in the functions that need them: `--help` is quick, and the packages are checked before one of ours
 is imported.
 """
@@ -15,7 +15,7 @@ import json as json_module
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from splitbrain.launch import Ended
 
 RUNS = Path("runs")
+HISTORIES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".edn", ".edn.gz", ".edn.zst")
 
 app = typer.Typer(
     name="splitbrain",
@@ -191,6 +192,9 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave a cluster that failed standing, for exec and logs.")
     ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="End load at the first violation seen while it runs.")
+    ] = False,
     no_admission: Annotated[
         bool, typer.Option("--no-admission", help="Do not wait for other runs where the machine is full.")
     ] = False,
@@ -219,6 +223,7 @@ def run(
         "opt": opt or None,
         "admission": False if no_admission else None,
         "keep": keep or None,
+        "fail-fast": fail_fast or None,
     }
     spec = specs.resolve(spec_file, flags)
     planned = specs.successors(spec, repeat)
@@ -324,20 +329,45 @@ def _dry_run(spec: Spec, *, json: bool) -> int:
 def check(
     target: Annotated[str, typer.Argument(metavar="RUN|HISTORY", help="A run, or a history file.")],
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What a bare history is a history of: register ...")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What a bare history is a history of: register ..., or module:attr of your own.",
+        ),
+    ] = None,
+    witness: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the orders that prove a valid verdict.")
+    ] = None,
+    keyed: Annotated[
+        bool | None,
+        typer.Option("--keyed/--no-keyed", help="Values of an EDN history are [key value], or are not."),
     ] = None,
     *,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Plant violations: which share would have been seen?")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Judge a run or a history file again, with no cluster."""
     from harness.core.exits import exit_code
     from splitbrain.card import print_anomalies, print_card, print_error
+    from splitbrain.progress import Progress
     from splitbrain.runner import check as check_again
 
     path = Path(target)
-    if not path.is_file() and not target.endswith((".jsonl", ".jsonl.gz", ".jsonl.zst")):
+    if not path.is_file() and not target.endswith(HISTORIES):
         path = _find(target)
-    results = check_again(path, model=model, progress=_progress())
+    if model is not None and ":" in model and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # behind everything else: a model of the user's, beside them
+    with Progress(sys.stderr if sys.stderr.isatty() else None) as progress:
+        results = check_again(
+            path,
+            model=model,
+            witness=witness,
+            sensitivity=sensitivity,
+            keyed=keyed,
+            progress=progress.note,
+        )
     if json:
         _print_json(results)
     else:
@@ -345,18 +375,6 @@ def check(
         print_error(_console(), results)
         print_anomalies(_console(), results)
     return exit_code({**results, "interrupted": False})  # the run was, this command is not: unknown
-
-
-def _progress() -> Callable[[str, int, int], None] | None:
-    """A counter on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        return None
-
-    def show(name: str, done: int, of: int) -> None:
-        sys.stderr.write(f"\r{name}: {done} of {of}\x1b[K" if done < of else "\r\x1b[K")
-        sys.stderr.flush()
-
-    return show
 
 
 def _find(text: str) -> Path:
@@ -409,6 +427,41 @@ def report(target: Run) -> int:
 
     write_report(run_dir)
     sys.stdout.write(f"{run_dir / 'report.html'}\n")
+    return 0
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(metavar="RUN|HISTORY", help="A run, or a history file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to (default: stdout).")
+    ] = None,
+    *,
+    jepsen: Annotated[bool, typer.Option("--jepsen", help="As Jepsen's history.edn.")] = False,
+) -> int:
+    """Write a run's history in a form that other tools read."""
+    from harness.core.errors import InfrastructureError, UsageError
+    from splitbrain.foreign import export_edn
+
+    if not jepsen:
+        raise UsageError("export needs a form to write; expected --jepsen")
+    path = Path(target)
+    if not path.is_file() and not target.endswith(HISTORIES):
+        path = _find(target)
+    lines = export_edn(path)
+    if out is None:
+        sys.stdout.writelines(lines)
+        return 0
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+        part.replace(out)
+    except OSError as e:
+        raise InfrastructureError(f"cannot write {out}: {e.strerror}; choose another file") from None
+    finally:
+        part.unlink(missing_ok=True)
+    _say(f"{out} written")
     return 0
 
 
@@ -505,6 +558,27 @@ def _details(group: Any, *, json: bool) -> int:
         listing.print_details(_console(), group)
     for sentence in listing.broken([group]):
         _say(sentence)
+    return 0
+
+
+@app.command()
+def new(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="workload or checker.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case words, joined by hyphens.")],
+    *,
+    json: Json = False,
+) -> int:
+    """Write a workload or checker of your own to begin with, and its test, into the current folder."""
+    from splitbrain import new as skeletons
+
+    made = skeletons.write(kind, name, Path())
+    if json:
+        import msgspec
+
+        _print_json(msgspec.to_builtins(made))
+        return 0
+    sys.stdout.write("".join(f"{file}\n" for file in made.files))
+    _say("next:\n" + "\n".join(f"  {step}" for step in made.next))
     return 0
 
 

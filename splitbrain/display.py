@@ -10,11 +10,9 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
-import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live as RichLive
 from rich.progress_bar import ProgressBar
@@ -23,9 +21,9 @@ from rich.text import Text
 
 from harness.admission import read_record
 from harness.core.spec import Spec
+from splitbrain.tail import Tail, json_object
 
 OK, FAIL, INFO = "● ok", "✕ fail", "? info"  # shape as well as colour
-_block: Final = 1 << 20
 _mark_line: Final = re.compile(rb'^\{"(?:phase|end|format)":.*$', re.MULTILINE)
 _bars: Final = "▁▂▃▄▅▆▇█"
 _phases: Final = {
@@ -42,47 +40,6 @@ _phases: Final = {
 }
 
 
-class Tail:
-    """Whole lines as they are appended to a file that need not exist yet."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[bytes] | None = None
-        self._rest = b""
-
-    def blocks(self) -> Iterator[bytes]:
-        """What was appended since the last call, in blocks of whole lines."""
-        if self._file is None:
-            try:
-                self._file = self.path.open("rb")
-            except OSError:
-                return
-        while data := self._file.read(_block):
-            cut = data.rfind(b"\n") + 1
-            if not cut:
-                self._rest += data
-                continue
-            yield self._rest + data[:cut]
-            self._rest = data[cut:]
-
-    def objects(self) -> Iterator[dict[str, Any]]:
-        """The same, parsed; what is no JSON object is left to the readers that judge it."""
-        for block in self.blocks():
-            for line in block.splitlines():
-                value = _object(line)
-                if value is not None:
-                    yield value
-
-    @property
-    def rest(self) -> bytes:
-        """What follows the last whole line."""
-        return self._rest
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-
-
 class Follower:
     """The state of a run as its directory shows it. `poll` as often as you like."""
 
@@ -95,10 +52,12 @@ class Follower:
         self.faults_begun = 0
         self.nodes: dict[str, dict[str, Any]] = {}  # each node's last sample
         self.waiting = 0  # for so many other runs
+        self.checked: dict[str, Any] = {}  # keys so far, each with its latest verdict
         self._run_dir = run_dir
         self._journal = Tail(run_dir / "journal.jsonl")
         self._ledger = Tail(run_dir / "faults.jsonl")
         self._monitor = Tail(run_dir / "monitor.jsonl")
+        self._checks = Tail(run_dir / "incremental.jsonl")
         self._plans: dict[str, dict[str, Any]] = {}
 
     def poll(self) -> None:
@@ -112,9 +71,12 @@ class Follower:
         for line in self._monitor.objects():
             if isinstance(line.get("node"), str):
                 self.nodes[line["node"]] = line
+        for line in self._checks.objects():
+            if "key" in line:
+                self.checked[repr(line["key"])] = line.get("verdict")
 
     def close(self) -> None:
-        for tail in (self._journal, self._ledger, self._monitor):
+        for tail in (self._journal, self._ledger, self._monitor, self._checks):
             tail.close()
 
     @property
@@ -129,6 +91,19 @@ class Follower:
         best = max(leaders, key=lambda s: s.get("term") or 0, default=None)
         return (best["node"], best.get("term")) if best else (None, None)
 
+    @property
+    def checked_words(self) -> str:
+        """What was found while the run goes on; nothing as long as no key is spent."""
+        if not self.checked:
+            return ""
+        keys = len(self.checked)
+        return f"{keys:,} key{'' if keys == 1 else 's'} checked, {self.violations or 'none'} in violation"
+
+    @property
+    def violations(self) -> int:
+        """Keys found in violation so far."""
+        return sum(verdict == "invalid" for verdict in self.checked.values())
+
     def elapsed_s(self, now_ns: int | None = None) -> float:
         """Seconds since the run's start; 0 before it."""
         if self.epoch_ns is None:
@@ -142,7 +117,7 @@ class Follower:
         self.info += block.count(b'"type":"info"') - nemesis
         self.invoked += block.count(b'"type":"invoke"')
         for match in _mark_line.finditer(block):
-            mark = _object(match.group()) or {}
+            mark = json_object(match.group()) or {}
             self.phase = mark.get("phase") or mark.get("end") or self.phase
             self.phase_ns = mark.get("time", self.phase_ns)
             self.epoch_ns = mark.get("epoch_mono_ns", self.epoch_ns)
@@ -159,14 +134,6 @@ class Follower:
             self.faults_begun += 1
         elif event == "undone":
             self.faults.pop(fault, None)
-
-
-def _object(line: bytes) -> dict[str, Any] | None:
-    try:
-        value = msgspec.json.decode(line)
-    except msgspec.DecodeError:
-        return None
-    return value if isinstance(value, dict) else None
 
 
 class Rate:
@@ -241,9 +208,8 @@ class Plain:
             self._counted_s = now_s
             leader, term = f.leader
             led = f"leader {leader}, term {term}" if leader else "no leader seen"
-            self._say(
-                now_s, f"{self._rate.latest:,.0f}/s  {f.ok:,} ok  {f.fail:,} fail  {f.info:,} info  {led}"
-            )
+            counts = f"{self._rate.latest:,.0f}/s  {f.ok:,} ok  {f.fail:,} fail  {f.info:,} info"
+            self._say(now_s, "  ".join(filter(None, (counts, led, f.checked_words))))
 
     def stop(self) -> None:
         self.follower.close()
@@ -293,6 +259,9 @@ class Live:
                 (f"{FAIL} {f.fail:,}   ", "red"),
                 (f"{INFO} {f.info:,}", "yellow"),
             ),
+        )
+        grid.add_row(
+            "checks", Text(f.checked_words or "no key is spent yet", style="red" if f.violations else "")
         )
         grid.add_row("faults", self._fault_text())
         grid.add_row("nodes", self._node_text())

@@ -1,7 +1,7 @@
 """What is registered, what goes with what, and which runs there are, as tables and as plain data.
 
-The matrix *system x workload* is not kept anywhere: a workload says which operations it needs, a
-system's client has a method for each that it supports.
+The matrix *system x workload x checker* is not kept anywhere: a workload says which operations it needs
+and which checkers judge it, a system's client has a method for each operation that it supports.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from harness.core.options import Option
 from harness.core.spec import Spec
 from nemesis.schedule import Step
 from splitbrain import registry
+from splitbrain.runner import RUN_WIDE
 from splitbrain.spec import command_line, duration
 
 LATEST = 10
@@ -53,6 +54,40 @@ def matrix() -> dict[str, dict[str, list[str] | None]]:
     return out
 
 
+def checks() -> dict[str, dict[str, str | None]]:
+    """Workload -> checker -> None where it judges runs of the workload with its default options, else why it
+    does not; all registered checkers, and those that a workload names though nobody registered them."""
+    registered = registry.names("checkers")
+    named = {workload: _named(workload) for workload in registry.names("workloads")}
+    out: dict[str, dict[str, str | None]] = {}
+    for workload, found in named.items():
+        if isinstance(found, str):
+            out[workload] = dict.fromkeys(registered, found)
+            continue
+        row: dict[str, str | None] = {}
+        for checker in registered:
+            others = [w for w, of in named.items() if not isinstance(of, str) and checker in of]
+            if checker in found or checker in RUN_WIDE:
+                row[checker] = None
+            elif others:
+                row[checker] = f"judges the operations of {', '.join(others)}"
+            else:
+                row[checker] = "no workload names it"
+        row |= {c: "not registered" for c in found if c not in registered}
+        out[workload] = row
+    return out
+
+
+def _named(workload: str) -> list[str] | str:
+    """The checkers that a workload names, or why it cannot say."""
+    options = {option.name: option.default for option in registry.describe("workloads", workload).options}
+    try:
+        made = registry.create("workloads", workload, options)(Spec().concurrency, 0)
+        return sorted({which for which, _ in made.checkers.values()})
+    except Exception as e:  # noqa: BLE001 - a third party's workload may raise anything
+        return f"workload {workload!r} cannot be made: {type(e).__name__}: {e}"
+
+
 def broken(groups: Sequence[registry.Group] = registry.GROUPS) -> list[str]:
     """One sentence for each entry point that cannot be used."""
     return [sentence for group in groups for sentence in registry.broken(group)]
@@ -73,6 +108,7 @@ def everything(runs: Path) -> dict[str, Any]:
     return {
         **{group: details(group) for group in registry.GROUPS},
         "matrix": matrix(),
+        "checks": checks(),
         "broken": broken(),
         "runs": [msgspec.to_builtins(row) for row in rows(runs, LATEST)],
     }
@@ -88,11 +124,7 @@ def print_everything(console: Console, runs: Path) -> None:
             table.add_row(d.name, Text(d.summary))
         console.print(table)
         console.print()
-    workloads = registry.names("workloads")
-    table = _table("system x workload", *workloads)
-    for system, row in matrix().items():
-        table.add_row(system, *(_cell(row[workload]) for workload in workloads))
-    console.print(table)
+    _print_matrix(console)
     console.print()
     latest = rows(runs, LATEST)
     if not latest:
@@ -109,6 +141,32 @@ def print_everything(console: Console, runs: Path) -> None:
         console.print(table)
     for sentence in broken():
         console.print(Text(f"! {sentence}", style="yellow"), soft_wrap=True)
+
+
+def _print_matrix(console: Console) -> None:
+    """A row a workload: which systems run it, or what they lack; which checkers judge it. Then a row for
+    each checker that judges no workload in particular."""
+    systems, by_workload = matrix(), checks()
+    table = _table("system x workload x checker", *systems, "judged by")
+    for workload, row in by_workload.items():
+        cells = [_cell(systems[system][workload]) for system in systems]
+        table.add_row(workload, *cells, _judges(row))
+    console.print(table)
+    console.print(Text(f"every run is judged by {', '.join(RUN_WIDE)} as well", style="dim"))
+    for checker in registry.names("checkers"):
+        if "no workload names it" in [row.get(checker) for row in by_workload.values()]:
+            console.print(Text(f"checker {checker} judges nothing: no workload names it", style="yellow"))
+
+
+def _judges(row: dict[str, str | None]) -> Text:
+    """The checkers that judge a workload, and those that cannot though it names them."""
+    good = [checker for checker, gap in row.items() if gap is None and checker not in RUN_WIDE]
+    absent = {c: gap for c, gap in row.items() if gap is not None and c not in registry.names("checkers")}
+    if not good and not absent:
+        return Text("nothing of its own", style="dim")
+    parts = [Text.assemble(("✔ ", "green"), ", ".join(good))] if good else []
+    parts += [Text(f"✕ {checker}: {gap}", style="yellow") for checker, gap in absent.items()]
+    return Text(", ").join(parts)
 
 
 def _cell(lacking: list[str] | None) -> Text:

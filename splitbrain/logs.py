@@ -9,7 +9,7 @@ from typing import Final
 
 from harness.core.errors import UsageError, unknown_name
 from splitbrain import kept
-from splitbrain.display import Tail
+from splitbrain.tail import Tail
 
 _look_s: Final = 0.2
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from importlib import metadata
 from typing import Any, Final, Literal
 
 from harness.core.descriptor import Descriptor, load
 from harness.core.errors import InfrastructureError, UsageError, unknown_name
+from harness.core.spec import Spec
 from splitbrain import root
 
 Group = Literal["systems", "workloads", "faults", "checkers", "providers"]
@@ -144,18 +145,24 @@ def _found(group: Group) -> tuple[dict[str, Descriptor], dict[str, str]]:
     return found, problems
 
 
+def checker_options(name: str, given: Mapping[str, Any], spec: Spec) -> dict[str, Any]:
+    """The options of a checker in a run: its own, the spec's, and what the workload asks for."""
+    own: dict[str, Any] = {option.name: option.default for option in describe("checkers", name).options}
+    return own | spec.of(checker_owner(name, spec.owners)) | dict(given)
+
+
 def owner_options(
     faults: tuple[str, ...], system: str, workload: str, provider: str
 ) -> dict[str, Descriptor]:
     """Everybody who may own an option of a run: owner's name -> descriptor.
 
-    The system, the workload, the provider, the fault families asked for, and every checker.
+    The system, the workload, the provider, the fault families asked for, and every checker, under
+    its name as an owner (`checker_owner`).
 
     Raises: UsageError when two of them have the same name, or for a name nobody registered.
     """
     wanted: list[tuple[Group, str]] = [("systems", system), ("workloads", workload), ("providers", provider)]
     wanted += [("faults", family) for family in faults]
-    wanted += [("checkers", name) for name in names("checkers")]
     owners: dict[str, Descriptor] = {}
     held: dict[str, Group] = {}
     for group, name in wanted:
@@ -166,4 +173,11 @@ def owner_options(
             )
         owners[name] = describe(group, name)
         held[name] = group
-    return owners
+    return owners | {checker_owner(d.name, held): d for d in descriptors("checkers")}
+
+
+def checker_owner(name: str, others: Container[str]) -> str:
+    """Under which name a checker owns its options: its own, or NAME-checker where one of the `others` in a
+    run (its system, workload, provider and faults) has that: a workload and what judges it are often called alike.
+    """
+    return f"{name}-checker" if name in others else name

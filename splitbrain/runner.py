@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
@@ -31,12 +31,15 @@ from harness.core.ledger import read_faults
 from harness.core.results import blank, failed
 from harness.core.spec import Spec
 from splitbrain import alive, kept, registry
+from splitbrain.foreign import also_edn
 
 if TYPE_CHECKING:
     from harness.admission import Slot
     from harness.core.cluster import Cluster
 
 Progress = Callable[[str, int, int], None]  # check's name, how much is done, of how much
+# Checks of every run, whatever its workload; `availability` of those with faults that came to their end.
+RUN_WIDE: Final = ("availability", "revisions", "terms", "divergence", "logs", "operations")
 _GRACE_S = 10.0  # a checker that overstays its own limit by this much is given up
 
 
@@ -54,9 +57,11 @@ def main() -> None:
         conclude(run_dir, results)
         sys.exit(e.exit_code)
     from harness.lifecycle import run
+    from splitbrain import incremental
 
     left: list[Cluster] | None = [] if spec.keep else None
     outcome = run(parts, stop, left)
+    incremental.tidy(run_dir)
     if slot is not None:
         slot.look(run_dir)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -107,7 +112,10 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
     stop = Stop()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda n, _: stop.request(signal.Signals(n).name))
-    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))
+    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))(
+        spec.concurrency, spec.seed
+    )
+    from splitbrain import incremental
     from splitbrain.spec import schedule
 
     faults = {f: registry.create("faults", f, spec.of(f)) for f in spec.families}
@@ -119,9 +127,15 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         system=system,
         system_ref=registry.describe("systems", spec.system).target,
         install=install,
-        workload=workload(spec.concurrency, spec.seed),
+        workload=workload,
         faults=faults,
         steps=schedule(spec),
+        helpers=(
+            {}
+            if incremental.wanted(workload.checkers) is None
+            else {"incremental": incremental.command(run_dir)}
+        ),
+        early=incremental.Watch(run_dir).first if spec.fail_fast else None,
     )
     env = {
         "format": 1,
@@ -167,24 +181,39 @@ def _run(run_dir: Path) -> str:
     return run_dir.name.rsplit("-", 1)[-1]
 
 
-def check(path: Path, *, model: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+@also_edn
+def check(
+    path: Path,
+    *,
+    model: str | None = None,
+    witness: Path | None = None,
+    sensitivity: bool = False,
+    keyed: bool | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Judge a run directory again, or a bare history file: the results object.
 
     A run directory's `results.json` and report are written anew. `model` replaces the model of the
-    linearizability check.
+    linearizability check; the orders that it finds go to `witness`. With `sensitivity` a valid verdict comes
+    with the shares of planted violations that the checker sees in this history. `keyed` says of an EDN history
+    whether its values are [key value].
 
     Raises: UsageError for a path that is neither; HistoryError for a file that breaks the format.
     """
+    if keyed is not None:
+        raise UsageError(f"--keyed says how an EDN history is to be read, and {path} is none; leave it out")
     if path.is_dir():
         if not (path / "spec.json").exists():
             raise UsageError(f"{path} is no run directory: it has no spec.json")
-        results = judge(path, model=model, progress=progress)
+        results = judge(path, model=model, witness=witness, progress=progress)
+        if sensitivity:
+            results["sensitivity"] = _sensitivity(path / "history.jsonl", results["checks"])
         conclude(path, results)
         return results
     if not path.exists():
         raise UsageError(f"cannot read {path}: no such file; expected a run directory or a history.jsonl")
     began = time.monotonic()
-    options = {"model": model} if model else {}
+    options = _linearizable_options(model, witness)
     checks = run_checks({"linearizable": ("linearizable", options)}, path, None, Spec(), progress)
     verdict = worst(r.verdict for r in checks.values())
     return {
@@ -195,11 +224,33 @@ def check(path: Path, *, model: str | None = None, progress: Progress | None = N
         "seconds": round(time.monotonic() - began, 3),
         "history": str(path),
         "checks": _plain(checks),
+        **({"sensitivity": _sensitivity(path, _plain(checks))} if sensitivity else {}),
     }
 
 
+def _linearizable_options(model: str | None, witness: Path | None) -> dict[str, Any]:
+    given = {"model": model, "witness": str(witness) if witness else None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _sensitivity(history: Path, checks: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a green verdict is worth, or None where it is not green, or not of a register."""
+    from checkers.sensitivity import measure
+
+    found = checks.get("linearizable")
+    if found is None or found["verdict"] != "valid":
+        return None
+    shares = measure(history, found["detail"]["model"])
+    return msgspec.to_builtins(shares) if shares is not None else None
+
+
 def judge(
-    run_dir: Path, *, model: str | None = None, crashed: str | None = None, progress: Progress | None = None
+    run_dir: Path,
+    *,
+    model: str | None = None,
+    witness: Path | None = None,
+    crashed: str | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The results object of a run directory, from its journal on.
 
@@ -209,7 +260,7 @@ def judge(
     from harness.admission import read_record
     from harness.core.history import read_history
     from harness.journal import begun, merge
-    from splitbrain import lateness
+    from splitbrain import incremental, lateness
 
     spec = msgspec.json.decode((run_dir / "spec.json").read_bytes(), type=Spec)
     journal, path = run_dir / "journal.jsonl", run_dir / "history.jsonl"
@@ -220,18 +271,17 @@ def judge(
     error = crashed or (end.get("error") if end.get("end") == "error" else None)
     interrupted = merged.end is None or end.get("end") == "interrupted"
     faults = read_faults(run_dir / "faults.jsonl")
-    descriptor = registry.describe("workloads", spec.workload)
     workload = registry.create("workloads", spec.workload, spec.of(spec.workload))(
         spec.concurrency, spec.seed
     )
     wanted = {name: (which, dict(options)) for name, (which, options) in workload.checkers.items()}
-    if model is not None and "linearizable" in wanted:
-        wanted["linearizable"][1]["model"] = model
-    if faults and error is None and not interrupted:
-        wanted["availability"] = ("availability", {})
+    if "linearizable" in wanted:
+        wanted["linearizable"][1].update(_linearizable_options(model, witness))
+    ended = bool(faults) and error is None and not interrupted
+    wanted |= {name: (name, {}) for name in RUN_WIDE if ended or name != "availability"}
     history = read_history(path)
     checks = run_checks(wanted, path, run_dir, spec, progress) if len(history) else {}
-    weight = meaning(history, faults, spec, workload.key_ops or descriptor.needs, spec.overlap)
+    weight = meaning(history, faults, spec, workload.must_succeed, spec.overlap)
     verdict = worst(r.verdict for r in checks.values())
     reason = _reason(checks, verdict)
     if verdict != "invalid":
@@ -244,7 +294,7 @@ def judge(
             verdict, reason = "unknown", f"vacuous: {weight.reason}"
     began = [p["time"] for p in merged.phases if p["phase"] == "load"]
     pace, admission = lateness.pace(history, merged.phases, spec), read_record(run_dir)
-    return {
+    results = {
         **blank(),
         **_about(spec, run_dir),
         "verdict": verdict,
@@ -272,6 +322,10 @@ def judge(
             *lateness.warnings(history, end.get("lag_ms", {}), pace, admission),
         ],
     }
+    if model is not None:  # what was found under another model says nothing about this one
+        return results
+    whole = error is None and not interrupted
+    return incremental.weigh(results, run_dir, fail_fast=spec.fail_fast, whole=whole)
 
 
 def conclude(run_dir: Path, results: Mapping[str, Any]) -> None:
@@ -341,8 +395,7 @@ def run_checks(
 
     threads = []
     for name, (which, given) in wanted.items():
-        descriptor = registry.describe("checkers", which)
-        options = {o.name: o.default for o in descriptor.options} | spec.of(which) | dict(given)
+        options = registry.checker_options(which, given, spec)
         limit_s = float(options.get("time_s", 60.0))
         checker = registry.create("checkers", which, options)
         thread = threading.Thread(
@@ -353,7 +406,8 @@ def run_checks(
     for name, thread, deadline in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
         if thread.is_alive():
-            reason = f"the checker did not end within its time; raise it with --opt {name}.time_s=SECONDS"
+            owner = registry.checker_owner(wanted[name][0], spec.owners)
+            reason = f"the checker did not end within its time; raise it with --opt {owner}.time_s=SECONDS"
             results.setdefault(name, Result(verdict="unknown", reason=reason))
     if broken:
         raise broken[0]

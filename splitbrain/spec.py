@@ -51,6 +51,7 @@ KEYS: Final = (
     "overlap",
     "admission",
     "keep",
+    "fail-fast",
     "opt",
 )
 _seconds_of: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -102,7 +103,11 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
         ),
         concurrency=_whole(given, "concurrency", default.concurrency, 1, 1000, "clients working at once"),
         seed=secrets.randbelow(2**32) if seed is None else _whole(given, "seed", 0, 0, _most_seed, ""),
-        options=resolve_options(options, {owner: d.options for owner, d in owners.items()}),
+        options=resolve_options(
+            options,
+            {owner: d.options for owner, d in owners.items()},
+            last=owners.keys() - {system, workload, provider, *families},  # checkers
+        ),
         expect=_expect(given.get("expect")),
         ready_s=_within("ready", seconds(given.get("ready", default.ready_s)), 1.0, 3600.0),
         overlap=_whole(
@@ -110,9 +115,12 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
         ),
         addresses=addresses,
         keep=keep,
+        fail_fast=_truth(given, "fail-fast", default=default.fail_fast),
         admission=_truth(given, "admission", default=default.admission),
     )
     _refuse_what_the_client_cannot(spec)
+    if spec.fail_fast:
+        _refuse_what_is_only_judged_at_the_end(spec)
     schedule(spec)
     return spec
 
@@ -166,6 +174,8 @@ def command_line(spec: Spec) -> str:
                 words += ["--opt", f"{owner}.{option.name}={text}"]
     if spec.expect is not None:
         words += ["--expect", spec.expect]
+    if spec.fail_fast:
+        words.append("--fail-fast")
     return shlex.join(words)
 
 
@@ -397,13 +407,25 @@ def _declares(d: Descriptor, given: str) -> bool:
 
 
 def _refuse_what_the_client_cannot(spec: Spec) -> None:
-    needs = registry.describe("workloads", spec.workload).needs
+    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))
+    needs = workload(spec.concurrency, spec.seed).needs  # of these options, not of the defaults
     client = registry.create("systems", spec.system, spec.of(spec.system)).client
     missing = needs - supported(type(client), needs)
     if missing:
         raise UsageError(
             f"system {spec.system!r} cannot run workload {spec.workload!r}: its client has no"
             f" {', '.join(sorted(missing))}; `splitbrain list` shows what goes together"
+        )
+
+
+def _refuse_what_is_only_judged_at_the_end(spec: Spec) -> None:
+    from splitbrain.incremental import wanted
+
+    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))
+    if wanted(workload(spec.concurrency, spec.seed).checkers) is None:
+        raise UsageError(
+            f"workload {spec.workload!r} has no check that can be made while it runs, so there is nothing to"
+            " fail fast by; leave --fail-fast out"
         )
 
 

@@ -44,5 +44,8 @@ def test_the_wheel_works_where_there_is_no_go(tmp_path: Path) -> None:
     done = run(tmp_path / "venv/bin/splitbrain", "check", "history.jsonl", "--json", cwd=tmp_path, env=env)
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
+    (tmp_path / "mine").mkdir()
+    made = run(tmp_path / "venv/bin/splitbrain", "new", "workload", "bank", cwd=tmp_path / "mine", env=env)
+    assert made.returncode == 0, made.stderr
     assert found["verdict"] == "invalid"
     assert "returned null" in found["checks"]["linearizable"]["anomalies"][0]["explanation"]

@@ -25,11 +25,11 @@ from msgspec import Struct
 
 from harness.core.descriptor import Descriptor
 from harness.core.generator import Answer, Context, Generator
-from harness.core.generators import keyed
 from harness.core.op import Op
 from harness.core.options import Option
-from harness.core.seeds import draw, subseed
+from harness.core.seeds import draw
 from harness.core.workload import Workload, WorkloadFactory
+from workloads._objects import objects
 
 REGISTER: Final = Descriptor(
     name="register",
@@ -89,19 +89,23 @@ def register(options: Mapping[str, Any]) -> WorkloadFactory:
 
 
 def _register(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
-    size, budget = options["threads_per_key"], options["ops_per_key"]
-    groups = -(-threads // size)
+    budget = options["ops_per_key"]
 
-    def make(group: int, generation: int) -> tuple[str, Generator]:
-        number = generation * groups + group
-        plan = Plan(subseed(seed, "register", group, generation), number * budget + 1, options["domain"])
-        return f"k{number}", plan
+    def plan(number: int, own: int) -> Generator:
+        return Plan(own, number * budget + 1, options["domain"])
 
     return Workload(
         name="register",
         needs=REGISTER.needs,
-        generator=keyed(
-            make, threads_per_key=size, ops_per_key=budget, infos_per_key=options["infos_per_key"]
+        generator=objects(
+            "register",
+            "k",
+            plan,
+            threads=threads,
+            seed=seed,
+            group=options["threads_per_key"],
+            ops=budget,
+            infos=options["infos_per_key"],
         ),
         checkers={"linearizable": ("linearizable", {"model": "cas-register"})},
         key_ops=REGISTER.needs,

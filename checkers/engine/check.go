@@ -25,6 +25,8 @@ type limits struct {
 	deadline time.Time
 	keyTime  time.Duration
 	memory   uint64 // bytes
+	// keyMemory is what a search on one key may hold, in bytes, by its own account; 0 for no limit of its own.
+	keyMemory int64
 }
 
 type checker struct {
@@ -109,6 +111,7 @@ type report struct {
 	counterexample
 	evidence, source *item
 	listed           bool // with the key's other operations
+	reached          int  // of an unknown one: completed operations that fit some order, as far as is known
 }
 
 // line is the report as one line of the protocol.
@@ -120,7 +123,7 @@ func (c *checker) line(r *report, took time.Duration) []byte {
 		b = fmt.Appendf(b, `,"verified":%t`, r.verified)
 	}
 	if r.limit != "" {
-		b = fmt.Appendf(b, `,"limit":%q`, r.limit)
+		b = fmt.Appendf(b, `,"limit":%q,"reached":%d`, r.limit, r.reached)
 	}
 	if r.verdict == "invalid" {
 		b = fmt.Appendf(b, `,"kind":%q,"proven":%t,"confirmed":%t,"from_start":%t,"prefix":%d,"shortest":%t,"culprit":%d`,

@@ -54,7 +54,7 @@ type worker struct {
 
 // values numbers the values of items; few of them are not worth a list of all.
 func (w *worker) values(h *history, items []item, initial int32) *local {
-	if len(items) < 64 {
+	if len(items) < 64 || items[0].kind == act || items[0].kind == peek {
 		return localise(items, initial, nil)
 	}
 	if w.scratch == nil {
@@ -65,14 +65,21 @@ func (w *worker) values(h *history, items []item, initial int32) *local {
 
 func (c *checker) decide(w *worker, j *job, place int, limit string) report {
 	ops := c.h.of[place]
-	items := normalise(c.h, c.m, ops)
 	r := report{place: place}
-	l := w.values(c.h, items, c.m.initial)
-	if c.engines&useZones != 0 && c.zones(j, &r, items, l) {
+	var items []item
+	if c.m.compile != nil {
+		j.machine, items = c.m.compile(c.h, c.m, ops)
+		j.initial = j.machine.initial()
+	} else {
+		items = normalise(c.h, c.m, ops)
+		j.initial = c.m.initial
+	}
+	l := w.values(c.h, items, j.initial)
+	if j.machine == nil && c.engines&useZones != 0 && c.zones(j, &r, items, l) {
 		return r
 	}
 	if c.engines&usePrecheck != 0 && c.m.register {
-		if found := precheck(items, c.m.initial); found != nil {
+		if found := precheck(items, j.initial); found != nil {
 			r.engine = "precheck"
 			c.found(j, &r, items, found)
 			return r
@@ -83,12 +90,13 @@ func (c *checker) decide(w *worker, j *job, place int, limit string) report {
 	}
 	if c.engines&usePorcupine != 0 {
 		r.engine = "porcupine"
-		switch j.search(items, c.m.initial, j.deadline) {
+		switch result, order := j.ordered(items, j.initial, j.deadline); result {
 		case porcupine.Ok:
-			r.verdict = "valid"
-			return r
+			if c.valid(&r, items, order) {
+				return r
+			}
 		case porcupine.Illegal:
-			c.illegal(j, &r, items, j.shortest(items, c.m.initial))
+			c.illegal(j, &r, items, j.shortest(items, j.initial))
 			return r
 		}
 	}
@@ -104,6 +112,7 @@ func (c *checker) decide(w *worker, j *job, place int, limit string) report {
 	case r.limit == "":
 		r.limit = "engines"
 	}
+	r.reached = int(j.reached.Load())
 	return r
 }
 
@@ -128,13 +137,13 @@ func (c *checker) zones(j *job, r *report, items []item, l *local) bool {
 			}
 		}
 		if left != nil {
-			order = z.repair(order, left, c.m.initial, j.stopper(j.deadline))
+			order = z.repair(order, left, j.initial, j.stopper(j.deadline))
 		}
 		return order != nil && c.valid(r, items, order)
 	}
 	// With what wrote the values as it was, a violation may have a name.
 	if part := z.definite(found.bad); c.m.register {
-		if named := precheck(part, c.m.initial); named != nil {
+		if named := precheck(part, j.initial); named != nil {
 			c.found(j, r, part, named)
 			return true
 		}
@@ -143,8 +152,8 @@ func (c *checker) zones(j *job, r *report, items []item, l *local) bool {
 	part := z.relaxed(found.bad)
 	r.verdict, r.kind, r.whole, r.proven = "invalid", "no-order", true, true
 	r.culprit = lastReturn(part)
-	r.split(j.minimise(part, c.m.initial, r.culprit, deadline))
-	c.confirm(j, r, c.m.initial)
+	r.split(j.minimise(part, j.initial, r.culprit, deadline))
+	c.confirm(j, r, j.initial)
 	return true
 }
 
@@ -156,10 +165,11 @@ func (c *checker) held(j *job, r *report, z *zones, bad []int32) {
 	r.culprit = lastReturn(part)
 	r.split(part)
 	other := item{kind: write, next: someOther, call: math.MinInt32, ret: never, op: -1}
-	c.second(j, r, append(part, other, other), c.m.initial)
+	c.second(j, r, append(part, other, other), j.initial)
 }
 
-// frontier reports whether it, or a window where it was stuck, decided the key.
+// frontier reports whether it, or a window where it was stuck, decided the key. Where that takes long, a second search
+// with another taste runs beside it, and whichever decides first is heard.
 func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 	l.merge()
 	t := newTimeline(items, l)
@@ -167,15 +177,19 @@ func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 		return false
 	}
 	r.engine = "frontier"
-	f := newFrontier(t)
-	f.stop, f.job = j.stopper(j.deadline), j
+	f := newFrontier(t, j.machine)
+	beside := c.beside(j, r.place, items, l)
+	defer beside.end()
+	given := j.stopper(j.deadline)
+	f.stop, f.job = func() bool { return given() || beside.decided() }, j
 	refuted := false
 	began, inWindows := time.Now(), time.Duration(0)
 	f.onDeath = func() bool {
+		cut := prefix(items, f.events[f.furthest].line)
+		j.reached.Store(int64(countCompleted(cut) - 1))
 		if c.engines&useWindow == 0 {
 			return false
 		}
-		cut := prefix(items, f.events[f.furthest].line)
 		// No longer than the search has taken by itself, so that neither can starve the other.
 		now := time.Now()
 		until := now.Add(now.Sub(began) - 2*inWindows + windowTime)
@@ -183,7 +197,7 @@ func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 		if j.deadline.Before(until) {
 			until = j.deadline
 		}
-		window, _ := j.ending(cut, c.m.initial, until, false)
+		window, _ := j.ending(cut, j.initial, until, false)
 		if window == nil {
 			return false
 		}
@@ -194,7 +208,13 @@ func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 		c.confirm(j, r, anyState)
 		return true
 	}
-	switch f.search([]int32{0}, narrow, widest) {
+	result := f.search(j.from(), narrow, widest)
+	if result == unknown && !refuted {
+		if other := beside.end(); other != nil {
+			f, result = other, other.result
+		}
+	}
+	switch result {
 	case legal:
 		return c.valid(r, items, f.order)
 	case illegal:
@@ -202,6 +222,14 @@ func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 		return true
 	}
 	return refuted
+}
+
+// from is where the search begins: local values are numbered from the initial one.
+func (j *job) from() []int32 {
+	if j.machine != nil {
+		return []int32{j.initial}
+	}
+	return []int32{0}
 }
 
 // windowTime is what windows may take beyond that.
@@ -227,10 +255,10 @@ func (c *checker) valid(r *report, items []item, order []int32) bool {
 // illegal reports a verdict whose counterexample is at the end of what happened up to a line.
 func (c *checker) illegal(j *job, r *report, items []item, line int32) {
 	r.verdict, r.kind = "invalid", "no-order"
-	r.counterexample = j.example(items, c.m.initial, line)
+	r.counterexample = j.example(items, j.initial, line)
 	initial := int32(anyState)
 	if r.whole || !r.proven {
-		initial = c.m.initial
+		initial = j.initial
 	}
 	c.confirm(j, r, initial)
 }
@@ -249,7 +277,12 @@ func (c *checker) second(j *job, r *report, items []item, initial int32) {
 	if j.deadline.Before(until) {
 		until = j.deadline
 	}
-	switch j.confirmed(items, initial, until) {
+	begin := int32(never)
+	for _, it := range r.forced {
+		begin = min(begin, it.call)
+	}
+	ample := func(it item) bool { return it.op >= 0 && c.h.ops[it.op].call < begin && c.h.ops[it.op].typ != typOk }
+	switch j.confirmed(items, initial, ample, until) {
 	case porcupine.Illegal:
 		r.confirmed = true
 	case porcupine.Ok:
@@ -278,6 +311,6 @@ func (c *checker) found(j *job, r *report, items []item, f *finding) {
 	}
 	byCall(r.forced)
 	if part := f.basis(items); part != nil {
-		c.second(j, r, part, c.m.initial)
+		c.second(j, r, part, j.initial)
 	}
 }

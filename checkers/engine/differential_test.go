@@ -171,7 +171,7 @@ func play(r *rand.Rand) []testEvent {
 			return events
 		}
 		items := plain(events)
-		f := newFrontier(newTimeline(items, localise(items, idNull, nil)))
+		f := newFrontier(newTimeline(items, localise(items, idNull, nil)), nil)
 		f.stop = func() bool { return false }
 		if f.search([]int32{0}, 64, 64) == illegal {
 			return events

@@ -29,21 +29,24 @@ type config struct {
 	used  []uint16
 }
 
-// taken is an operation that changed the state, in the tree of orders.
-type taken struct {
-	parent int32
-	item   int32 // ^class of a pending operation
-	event  int32
+// What makes a configuration promising: obligations met count for it, operations used up against.
+type taste struct {
+	swap    int32 // a cas, or what a machine says of an act
+	put     int32
+	useless int32 // a write that nobody will want to read is best out of the way
+	pending int32 // a pending operation may be needed later
 }
 
-// What makes a configuration promising: obligations met count for it, operations used up against.
+var (
+	careful     = taste{swap: 1, put: -2, useless: 2, pending: -3}
+	venturesome = taste{swap: 2, put: 0, useless: 1, pending: -1}
+)
+
 const (
-	scoreRead    = 1
-	scoreMiss    = 0
-	scoreSwap    = 1
-	scorePut     = -2
-	scoreUseless = 2  // a write that nobody will want to read is best out of the way
-	scorePending = -3 // a pending operation may be needed later
+	scoreRead = 1
+	scoreMiss = 0
+	scoreSwap = 1
+	scorePut  = -2
 	// A value is gone for good that is still needed. It is not dropped for that, since then what the
 	// search came to would no longer be the shortest illegal prefix.
 	scoreLost = -100
@@ -76,13 +79,17 @@ const (
 
 type frontier struct {
 	*timeline
-	tree  []taken
-	seen  configTable
-	next  configTable
-	heap  []int32 // of seen, the most promising first
-	stop  func() bool
-	steps int
-	job   *job // to be told of the memory in use; may be nil
+	m         machine // nil for a register
+	taste     taste
+	result    result
+	tree      orders
+	seen      configTable
+	next      configTable
+	heap      []int32 // of seen, the most promising first
+	stop      func() bool
+	steps     int
+	job       *job // to be told of the memory in use; may be nil
+	orderless bool // nobody asks for the order of a legal one
 
 	wanted []int32 // scratch: values that something open needs
 	marked []int32 // by value: the round in which it was found so
@@ -95,8 +102,8 @@ type frontier struct {
 	onDeath  func() bool // called when a cut frontier died; true ends the search
 }
 
-func newFrontier(t *timeline) *frontier {
-	return &frontier{timeline: t, marked: make([]int32, t.l.count), first: make([]int32, len(t.items))}
+func newFrontier(t *timeline, m machine) *frontier {
+	return &frontier{timeline: t, m: m, taste: careful, marked: make([]int32, t.l.count), first: make([]int32, len(t.items))}
 }
 
 // search decides from any of the states. It gives up when stop says so, or at the width most.
@@ -105,7 +112,8 @@ func (f *frontier) search(states []int32, width, most int) result {
 	for f.at > 0 {
 		f.back()
 	}
-	f.tree, f.furthest = f.tree[:0], -1
+	f.tree.cut(0)
+	f.furthest = -1
 	now := make([]config, 0, len(states))
 	for _, s := range states {
 		c := config{state: s, last: -1}
@@ -116,7 +124,7 @@ func (f *frontier) search(states []int32, width, most int) result {
 	}
 	complete := true
 	f.snapshot = append(f.snapshot[:0], snapshot{0, slices.Clone(now), 0, true})
-	attempt := 0
+	attempt, tried := 0, -1
 	for f.at < len(f.events) {
 		if f.at%snapshotEvery == 0 && len(now) <= mostKept && f.snapshot[len(f.snapshot)-1].event < f.at {
 			f.keep(now, complete)
@@ -140,7 +148,6 @@ func (f *frontier) search(states []int32, width, most int) result {
 			}
 			continue
 		}
-		deeper := f.at > f.furthest
 		f.furthest = max(f.furthest, f.at)
 		if complete {
 			f.furthest = f.at
@@ -149,8 +156,11 @@ func (f *frontier) search(states []int32, width, most int) result {
 		if f.stop() {
 			return unknown
 		}
-		if deeper && f.onDeath != nil && f.onDeath() {
-			return unknown
+		// The first death at a place is most often for want of width, and costs less to repair than to explain.
+		if attempt > 0 && f.furthest > tried && f.onDeath != nil {
+			if tried = f.furthest; f.onDeath() {
+				return unknown
+			}
 		}
 		if width >= most {
 			return unknown
@@ -159,7 +169,9 @@ func (f *frontier) search(states []int32, width, most int) result {
 		now, complete = f.rewind(snapshotEvery << min(3*attempt, 24))
 		attempt++
 	}
-	f.order = f.replay(now[0].last)
+	if !f.orderless {
+		f.order = f.replay(now[0].last, states[0])
+	}
 	return legal
 }
 
@@ -175,7 +187,7 @@ func (f *frontier) keep(now []config, complete bool) {
 		clear(f.snapshot[len(kept):])
 		f.snapshot = kept
 	}
-	f.snapshot = append(f.snapshot, snapshot{f.at, slices.Clone(now), len(f.tree), complete})
+	f.snapshot = append(f.snapshot, snapshot{f.at, slices.Clone(now), f.tree.n, complete})
 }
 
 // rewind goes back to a frontier at least so many events ago.
@@ -190,7 +202,7 @@ func (f *frontier) rewind(events int) ([]config, bool) {
 	for f.at > s.event {
 		f.back()
 	}
-	f.tree = f.tree[:s.tree]
+	f.tree.cut(s.tree)
 	return slices.Clone(s.frontier), s.complete
 }
 
@@ -212,6 +224,13 @@ func (f *frontier) called(i int32, now []config) {
 	case k == read || k == cas && v == f.l.next[i]:
 		for c := range now {
 			if now[c].state == v {
+				now[c].done.add(n)
+				now[c].score += scoreRead
+			}
+		}
+	case k == peek || k == act && plant == plantEagerWrites:
+		for c := range now {
+			if f.m.step(now[c].state, f.items[i].want) == now[c].state {
 				now[c].done.add(n)
 				now[c].score += scoreRead
 			}
@@ -267,7 +286,7 @@ func (f *frontier) returned(i int32, now []config, width int) ([]config, bool) {
 	}
 	if f.job != nil {
 		const each = 80 // bytes of a configuration, in a list and its table
-		f.job.weight.Store(int64(each*(cap(f.seen.list)+cap(f.next.list)) + 2*len(f.pending)*len(f.seen.list) + 12*cap(f.tree)))
+		f.job.weight.Store(int64(each*(cap(f.seen.list)+cap(f.next.list))+2*len(f.pending)*len(f.seen.list)) + f.tree.bytes())
 	}
 	whole = whole && !f.seen.cut && !f.next.cut
 	if len(f.next.list) > width {
@@ -283,7 +302,12 @@ func (f *frontier) expand(at, target int32) {
 	c := f.seen.list[at]
 	// Of open operations of a class, the one that returns first.
 	candidates := f.writes
-	candidates.or(&f.swaps[c.state])
+	if f.m != nil {
+		candidates = f.acts
+		candidates.or(&f.peeks) // what is left of them changes this state, which is not all known
+	} else {
+		candidates.or(&f.swaps[c.state])
+	}
 	candidates.andNot(&c.done)
 	candidates.each(func(n int16) {
 		i := f.in[n]
@@ -313,23 +337,35 @@ func (f *frontier) take(c *config, i, target int32) {
 	d.done.add(f.slot[i])
 	v := f.l.next[i]
 	switch {
+	case f.m != nil:
+		if v = f.m.step(c.state, f.items[i].want); v == stuck {
+			return
+		}
+		d.score += f.m.weight(f.items[i].want)
 	case f.items[i].kind == cas:
-		d.score += scoreSwap
+		d.score += f.taste.swap
 	case f.lastWanted[v] <= int32(f.at) && i != target:
-		d.score += scoreUseless
+		d.score += f.taste.useless
 	default:
-		d.score += scorePut
+		d.score += f.taste.put
 	}
-	d.last = int32(len(f.tree))
-	f.tree = append(f.tree, taken{c.last, i, int32(f.at)})
+	d.last = f.tree.add(taken{c.last, i, int32(f.at)})
 	if !f.arrive(&d, v, target) {
-		f.tree = f.tree[:len(f.tree)-1]
+		f.tree.cut(f.tree.n - 1)
 	}
 }
 
 // takePending uses pending operations that put a value there that something needs: an open read or
 // cas, or a further pending cas towards such a value; and any at all where a mismatch needs a change.
 func (f *frontier) takePending(c *config, target int32) {
+	if f.m != nil {
+		for p := range f.pending {
+			if v := f.m.step(c.state, f.pending[p].want); v != stuck && v != c.state {
+				f.use(c, int32(p), v, target)
+			}
+		}
+		return
+	}
 	f.wanted = f.wanted[:0]
 	f.round++
 	need := func(v int32) {
@@ -349,11 +385,11 @@ func (f *frontier) takePending(c *config, target int32) {
 	for n := 0; n < len(f.wanted); n++ {
 		v := f.wanted[n]
 		if p := f.writesOf[v]; p >= 0 && v != c.state {
-			f.use(c, p, target)
+			f.use(c, p, v, target)
 		}
 		for _, p := range f.swapsTo[v] {
 			if from := f.pending[p].want; from == c.state {
-				f.use(c, p, target)
+				f.use(c, p, v, target)
 			} else if f.pending[p].called > c.used[p] {
 				need(from)
 			}
@@ -361,19 +397,18 @@ func (f *frontier) takePending(c *config, target int32) {
 	}
 }
 
-// use adds the configuration after a pending operation of class p has taken effect.
-func (f *frontier) use(c *config, p, target int32) {
+// use adds the configuration after a pending operation of class p has taken effect, which makes the state v.
+func (f *frontier) use(c *config, p, v, target int32) {
 	if f.pending[p].called <= c.used[p] {
 		return
 	}
 	d := *c
 	d.used = slices.Clone(c.used)
 	d.used[p]++
-	d.score += scorePending
-	d.last = int32(len(f.tree))
-	f.tree = append(f.tree, taken{c.last, ^p, int32(f.at)})
-	if !f.arrive(&d, f.pending[p].next, target) {
-		f.tree = f.tree[:len(f.tree)-1]
+	d.score += f.taste.pending
+	d.last = f.tree.add(taken{c.last, ^p, int32(f.at)})
+	if !f.arrive(&d, v, target) {
+		f.tree.cut(f.tree.n - 1)
 	}
 }
 
@@ -381,17 +416,23 @@ func (f *frontier) use(c *config, p, target int32) {
 func (f *frontier) arrive(d *config, v, target int32) bool {
 	from := d.state
 	d.state = v
-	fresh := f.reads[v]
-	fresh.andNot(&d.done)
-	d.score += scoreRead * int32(fresh.count())
-	d.done.or(&fresh)
-	fresh = f.missed
-	fresh.andNot(&f.misses[v])
-	fresh.andNot(&d.done)
-	d.score += scoreMiss * int32(fresh.count())
-	d.done.or(&fresh)
-	if from != v && f.lost(d, from) {
-		d.score += scoreLost
+	if f.m != nil {
+		fresh := f.legalPeeks(v, &d.done)
+		d.score += scoreRead * int32(fresh.count())
+		d.done.or(&fresh)
+	} else {
+		fresh := f.reads[v]
+		fresh.andNot(&d.done)
+		d.score += scoreRead * int32(fresh.count())
+		d.done.or(&fresh)
+		fresh = f.missed
+		fresh.andNot(&f.misses[v])
+		fresh.andNot(&d.done)
+		d.score += scoreMiss * int32(fresh.count())
+		d.done.or(&fresh)
+		if from != v && f.lost(d, from) {
+			d.score += scoreLost
+		}
 	}
 	if n := f.slot[target]; d.done.has(n) {
 		d.done.drop(n)
@@ -402,6 +443,18 @@ func (f *frontier) arrive(d *config, v, target int32) bool {
 		f.push(at)
 	}
 	return at >= 0
+}
+
+// legalPeeks are the open operations not done that fit a machine's state and do not change it.
+func (f *frontier) legalPeeks(state int32, done *slots) slots {
+	open, out := f.peeks, slots{}
+	open.andNot(done)
+	open.each(func(n int16) {
+		if f.m.step(state, f.items[f.in[n]].want) == state {
+			out.add(n)
+		}
+	})
+	return out
 }
 
 // lost tells whether a value is gone for good while something still has to meet it.
@@ -447,24 +500,25 @@ func (f *frontier) pop() int32 {
 	}
 }
 
-// replay turns a path of the tree into the whole order.
-func (f *frontier) replay(last int32) []int32 {
-	var path []taken
-	for n := last; n >= 0; n = f.tree[n].parent {
-		path = append(path, f.tree[n])
-	}
-	slices.Reverse(path)
+// replay turns a path of the tree into the whole order, which begins at a state.
+func (f *frontier) replay(last, state int32) []int32 {
+	path := f.tree.path(last)
 	for f.at > 0 {
 		f.back()
 	}
 	var order []int32
-	state, done := int32(0), slots{}
+	done := slots{}
 	used := make([]uint16, len(f.pending))
 	settle := func() { // what can take effect in this state does
-		ready := f.missed
-		ready.andNot(&f.misses[state])
-		ready.or(&f.reads[state])
-		ready.andNot(&done)
+		var ready slots
+		if f.m != nil {
+			ready = f.legalPeeks(state, &done)
+		} else {
+			ready = f.missed
+			ready.andNot(&f.misses[state])
+			ready.or(&f.reads[state])
+			ready.andNot(&done)
+		}
 		done.or(&ready)
 		ready.each(func(n int16) { order = append(order, f.in[n]) })
 	}
@@ -479,7 +533,11 @@ func (f *frontier) replay(last int32) []int32 {
 			} else {
 				done.add(f.slot[i])
 			}
-			state = f.l.next[i]
+			if f.m != nil {
+				state = f.m.step(state, f.items[i].want)
+			} else {
+				state = f.l.next[i]
+			}
 			order = append(order, i)
 			settle()
 		}

@@ -332,8 +332,29 @@ func (r *reader) line(text []byte, number int32) error {
 	if e.err != nil {
 		o.err = r.id(e.err)
 	}
-	if f == fRead && e.typ == typOk {
+	if e.typ == typOk && (f == fRead || r.model.results) {
+		if r.model.sound != nil {
+			if err := r.answer(o); err != nil {
+				return err
+			}
+		}
 		o.result = r.id(e.value)
+	}
+	return nil
+}
+
+// answer tells what is wrong with the value of a completion.
+func (r *reader) answer(o *op) error {
+	if err := r.model.sound(o.f, r.e.value, true); err != nil {
+		return err
+	}
+	if o.f != fTxn {
+		return nil
+	}
+	asked, _ := parseTxn([]byte(r.texts[o.value]), false)
+	answered, _ := parseTxn(r.e.value, true)
+	if !sameTxn(asked, answered) {
+		return fmt.Errorf("the txn %s is answered by %s; expected the same steps", clip([]byte(r.texts[o.value])), clip(r.e.value))
 	}
 	return nil
 }
@@ -348,8 +369,14 @@ func (r *reader) invoke(process int32, f fcode, number int32) error {
 		}
 		o.value = r.id(e.value[1:e.ends[0]])
 		o.next = r.id(e.value[e.ends[0]+1 : e.ends[1]])
-	case fWrite:
+	case fRead, fAcquire, fRelease:
+	default:
 		o.value = r.id(e.value)
+	}
+	if r.model.sound != nil {
+		if err := r.model.sound(f, e.value, false); err != nil {
+			return err
+		}
 	}
 	if e.node != nil {
 		o.node = r.id(e.node)

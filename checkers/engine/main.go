@@ -1,6 +1,7 @@
 // Command engine decides properties of a recorded history and says so, a key at a time.
 //
-//	engine linearizable [--model M] [--time-s N] [--key-time-s N] [--memory-mb N] [--witness OUT] [--engines LIST] FILE
+//	engine linearizable [--model M | --table FILE] [--time-s N] [--key-time-s N] [--memory-mb N] [--key-memory-mb N]
+//	       [--witness OUT [--witness-most OPS]] [--engines LIST] FILE
 //	engine version
 //
 // It reads FILE by itself (JSON Lines; .gz and .zst too). Protocol, version 2: one JSON object a
@@ -10,9 +11,9 @@
 //	{"engine":"splitbrain-engine","version":V,"protocol":2}        first
 //	{"read":{"ops":N,"keys":K,"s":S}}                              the history is sound
 //	{"key":K,"verdict":"valid","engine":E,"ops":N,"s":S,"verified":B}   once for each key
-//	{"key":K,"verdict":"unknown",...,"limit":"time|key-time|memory|mistake|engines"}
+//	{"key":K,"verdict":"unknown",...,"limit":"time|key-time|memory|key-memory|mistake|engines"}
 //	{"key":K,"verdict":"invalid",...,"kind":...,"culprit":INVOKE,"window":[OP...],"assumed":[OP...]}
-//	{"done":{"keys":K,"s":S}}                                      last; without it nothing is complete
+//	{"done":{"keys":K,"s":S,"peak_mb":M}}                          last; without it nothing is complete
 //	{"stopped":"time|memory","keys":K}                             last, instead: a limit ended the program
 //	{"error":"...","line":N}                                       last, instead: the history is refused
 //
@@ -59,27 +60,32 @@ func run(args []string, out *output) int {
 	flags := flag.NewFlagSet("linearizable", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	name := flags.String("model", "cas-register", "")
+	tablePath := flags.String("table", "", "")
 	timeS := flags.Float64("time-s", 60, "")
 	keyTimeS := flags.Float64("key-time-s", 20, "")
 	memoryMB := flags.Uint64("memory-mb", 4096, "")
+	keyMemoryMB := flags.Uint64("key-memory-mb", 0, "")
 	list := flags.String("engines", strings.Join(engineNames, ","), "")
 	witnessPath := flags.String("witness", "", "")
+	witnessMost := flags.Int("witness-most", 0, "")
 	if err := flags.Parse(args[1:]); err != nil {
 		return out.refuse(err.Error(), 0)
 	}
 	if flags.NArg() != 1 {
 		return out.refuse(fmt.Sprintf("found %d files; expected one", flags.NArg()), 0)
 	}
-	var m *model
-	var known []string
-	for i := range models {
-		known = append(known, models[i].name)
-		if models[i].name == *name {
-			m = &models[i]
+	m := modelByName(*name)
+	if *tablePath != "" {
+		text, err := os.ReadFile(*tablePath)
+		if err != nil {
+			return out.refuse(err.Error(), 0)
+		}
+		if m, err = modelOf(text); err != nil {
+			return out.refuse(err.Error(), 0)
 		}
 	}
 	if m == nil {
-		return out.refuse(fmt.Sprintf("unknown model %q; expected one of %s", *name, strings.Join(known, ", ")), 0)
+		return out.refuse(fmt.Sprintf("unknown model %q; expected one of %s", *name, strings.Join(modelNames(), ", ")), 0)
 	}
 	use, err := parseEngines(*list)
 	if err != nil {
@@ -87,7 +93,8 @@ func run(args []string, out *output) int {
 	}
 	out.line(hello)
 	began := time.Now()
-	l := limits{start: began, deadline: began.Add(seconds(*timeS)), keyTime: seconds(*keyTimeS), memory: *memoryMB << 20}
+	l := limits{start: began, deadline: began.Add(seconds(*timeS)), keyTime: seconds(*keyTimeS), memory: *memoryMB << 20,
+		keyMemory: int64(*keyMemoryMB << 20)}
 	dog := &watchdog{limits: l, out: out, checker: make(chan *checker, 1)}
 	go dog.watch()
 	h, err := load(flags.Arg(0), *m)
@@ -100,7 +107,7 @@ func run(args []string, out *output) int {
 	}
 	out.line(fmt.Appendf(nil, `{"read":{"ops":%d,"keys":%d,"s":%.6f}}`, len(h.ops), len(h.keys), time.Since(began).Seconds()))
 	var witness *witnessFile
-	if *witnessPath != "" {
+	if *witnessPath != "" && (*witnessMost == 0 || len(h.ops) <= *witnessMost) {
 		if witness, err = createWitness(*witnessPath); err != nil {
 			return out.refuse(err.Error(), 0)
 		}
@@ -113,7 +120,7 @@ func run(args []string, out *output) int {
 			return out.refuse(fmt.Sprintf("the witness cannot be written: %v", err), 0)
 		}
 	}
-	out.line(fmt.Appendf(nil, `{"done":{"keys":%d,"s":%.6f}}`, len(h.keys), time.Since(began).Seconds()))
+	out.line(fmt.Appendf(nil, `{"done":{"keys":%d,"s":%.6f,"peak_mb":%d}}`, len(h.keys), time.Since(began).Seconds(), peakMB()))
 	return 0
 }
 

@@ -7,8 +7,9 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// Models. All of them so far are one state machine with reads, writes and compare-and-sets over
-// one value: a mutex is a register that acquire sets from free to held, and release back.
+// Models. A register, a mutex and one with owners are one state machine with reads, writes and compare-and-sets over
+// one value: acquire sets a mutex from free to held, or to its owner, and release back. All others are
+// machines (machine.go).
 
 type fcode uint8
 
@@ -18,6 +19,7 @@ const (
 	fCas
 	fAcquire
 	fRelease
+	fTxn
 )
 
 type model struct {
@@ -26,9 +28,16 @@ type model struct {
 	fs      map[string]fcode
 	// register: values are what the history says, so the prechecks and their sentences apply.
 	register bool
+	owners   bool // a mutex that only its holder can release
+	results  bool // what ok operations other than reads return is part of the model
+	// compile makes a machine and its items of a key's operations; nil for the register and its kin.
+	compile func(h *history, m model, ops []int32) (machine, []item)
+	// sound says why the value asked, or answered, is none of the model's.
+	sound func(f fcode, value []byte, answered bool) error
+	table *transitions
 }
 
-// The states of a mutex; only compared with each other, never with a history's values.
+// The states of a mutex without owners; only compared with each other, never with a history's values.
 const (
 	free int32 = 0
 	held int32 = 1
@@ -39,6 +48,29 @@ var models = []model{
 	{name: "cas-register", initial: idNull, register: true,
 		fs: map[string]fcode{"read": fRead, "write": fWrite, "cas": fCas}},
 	{name: "mutex", initial: free, fs: map[string]fcode{"acquire": fAcquire, "release": fRelease}},
+	{name: "owner-mutex", initial: free, owners: true, fs: map[string]fcode{"acquire": fAcquire, "release": fRelease}},
+	{name: "fenced-mutex", results: true, compile: compileFences, sound: soundToken,
+		fs: map[string]fcode{"acquire": fAcquire, "release": fRelease}},
+	{name: "kv", results: true, compile: compileKeyValue, sound: soundEntry,
+		fs: map[string]fcode{"txn": fTxn, "read": fRead}},
+}
+
+// modelByName is nil for a name that nobody knows.
+func modelByName(name string) *model {
+	for i := range models {
+		if models[i].name == name {
+			return &models[i]
+		}
+	}
+	return nil
+}
+
+func modelNames() []string {
+	var out []string
+	for _, m := range models {
+		out = append(out, m.name)
+	}
+	return out
 }
 
 func (m model) names() []string {
@@ -67,6 +99,9 @@ const (
 	write             // the state becomes next
 	cas               // the state was want and becomes next
 	miss              // the state was not want: a cas that failed with "mismatch"
+	// Of a machine, whose class of operations want is.
+	act
+	peek // an act that changes no state that it can take effect in
 )
 
 // item is an operation as the search sees it. A pending one has ret == never: it takes effect at
@@ -79,6 +114,9 @@ type item struct {
 }
 
 func (i item) pending() bool { return i.ret == never }
+
+// mute tells whether an operation changes nothing, so that leaving it out only allows more.
+func (i item) mute() bool { return i.kind == read || i.kind == miss || i.kind == peek }
 
 // normalise drops what says nothing: failed operations, except mismatches, and reads without an answer.
 func normalise(h *history, m model, ops []int32) []item {
@@ -99,8 +137,14 @@ func normalise(h *history, m model, ops []int32) []item {
 			it.kind, it.want, it.next = cas, o.value, o.next
 		case fAcquire:
 			it.kind, it.want, it.next = cas, free, held
+			if m.owners {
+				it.next = o.process
+			}
 		case fRelease:
 			it.kind, it.want, it.next = cas, held, free
+			if m.owners {
+				it.want = o.process
+			}
 		}
 		switch o.typ {
 		case typFail:
@@ -144,6 +188,17 @@ func porcupineOps(items []item) []porcupine.Operation {
 		out[i] = porcupine.Operation{Input: &steps[i], Call: int64(it.call), Return: int64(it.ret)}
 	}
 	return out
+}
+
+// advanceMachine applies a step of a machine, where want is its class.
+func advanceMachine(m machine) func(state any, s *step) (bool, any) {
+	return func(state any, s *step) (bool, any) {
+		next := m.step(state.(int32), s.want.(int32))
+		if next == stuck {
+			return s.pending, state
+		}
+		return true, next
+	}
 }
 
 // advance applies a step. A pending cas always succeeds as an operation: where the state is not

@@ -5,8 +5,6 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"github.com/anishathalye/porcupine"
 )
 
 // What to show of an illegal key, and refuting it by a window where the whole is too hard.
@@ -37,7 +35,7 @@ func prefix(items []item, line int32) []item {
 			continue
 		}
 		if it.ret > line {
-			if it.kind == read || it.kind == miss || plant == plantNeverMind && !it.pending() {
+			if it.mute() || plant == plantNeverMind && !it.pending() {
 				continue
 			}
 			it.ret = never
@@ -55,7 +53,7 @@ func suffix(items []item, line int32) []item {
 			continue
 		}
 		if it.call < line {
-			if it.kind == read || it.kind == miss || plant == plantNoCrossing {
+			if it.mute() || plant == plantNoCrossing {
 				continue
 			}
 			it.call, it.ret = line, never
@@ -82,16 +80,37 @@ const anyState = fresh
 
 // refuted tells whether items alone have no order, from initial or from any state.
 func (j *job) refuted(items []item, initial int32, deadline time.Time) bool {
-	items = relevant(items)
+	items = j.relevant(items)
 	l := localise(items, initial, nil)
 	l.merge()
 	t := newTimeline(items, l)
 	if t == nil {
 		return false
 	}
-	f := newFrontier(t)
-	f.stop = j.stopper(deadline)
-	return f.search(states(l, initial), windowWidth, windowWidth) == illegal
+	from := states(l, initial)
+	if j.machine != nil {
+		if from = []int32{initial}; initial == anyState {
+			from = j.machine.anyStates()
+		}
+	}
+	if len(from) == 0 {
+		return false
+	}
+	f := newFrontier(t, j.machine)
+	f.stop, f.orderless = j.stopper(deadline), true
+	return f.search(from, windowWidth, windowWidth) == illegal
+}
+
+// relevant leaves out pending operations that are no way out.
+func (j *job) relevant(items []item) []item {
+	switch k := j.machine.(type) {
+	case nil:
+		return relevant(items)
+	case *keyValue:
+		return k.relevant(slices.Clone(items))
+	default:
+		return items
+	}
 }
 
 // states are the local numbers of what items may start from: of any state, only what is wanted differs.
@@ -108,25 +127,6 @@ func states(l *local, initial int32) []int32 {
 		}
 	}
 	return out
-}
-
-// confirmed asks Porcupine about a relaxed part of a history, from initial or from any state. It may
-// disagree, which is an error of one of the engines, or not know.
-func (j *job) confirmed(items []item, initial int32, deadline time.Time) porcupine.CheckResult {
-	from := []int32{initial}
-	if initial == anyState {
-		for _, it := range items {
-			if it.kind != write && !slices.Contains(from, it.want) {
-				from = append(from, it.want)
-			}
-		}
-	}
-	for _, state := range from {
-		if result := j.search(items, state, deadline); result != porcupine.Illegal {
-			return result
-		}
-	}
-	return porcupine.Illegal
 }
 
 // ending looks for a small violation at the end of a prefix that is illegal, or may be: nil if none is
@@ -158,7 +158,7 @@ func (j *job) minimise(items []item, initial int32, culprit item, deadline time.
 		for _, other := range items {
 			switch {
 			case other.op != it.op:
-			case it.kind == read || it.kind == miss || plant == plantDeleteWrites:
+			case it.mute() || plant == plantDeleteWrites:
 				continue
 			default:
 				other.ret = never
@@ -169,7 +169,7 @@ func (j *job) minimise(items []item, initial int32, culprit item, deadline time.
 			items = fewer
 		}
 	}
-	return relevant(items)
+	return j.relevant(items)
 }
 
 // example is the counterexample of an illegal key whose returns up to a line fit no order.
@@ -213,29 +213,31 @@ func (c *counterexample) split(window []item) {
 }
 
 // relevant leaves out pending operations that are no way out: those that put in place what nobody
-// wants. Where a mismatch asks for a value to be absent, any other one may serve, so there they stay, but
-// as one and the same value. Leaving one out may leave another without purpose.
+// wants. Wanted is what a completed operation met, and what a pending cas has to meet that puts something wanted in
+// place; what only pending operations want of each other is not. Where a mismatch asks for a value to be
+// absent, any other one may serve, so there they stay.
 func relevant(items []item) []item {
-	for {
-		wanted := map[int32]bool{}
-		absent := false
+	wanted := map[int32]bool{}
+	for _, it := range items {
+		if it.kind == miss && plant != plantDropSpare {
+			return items
+		}
+		if it.kind != write && !it.pending() {
+			wanted[it.want] = true
+		}
+	}
+	for more := true; more; {
+		more = false
 		for _, it := range items {
-			absent = absent || it.kind == miss
-			if it.kind != write {
+			if it.pending() && it.kind == cas && wanted[it.next] && !wanted[it.want] {
 				wanted[it.want] = true
+				more = true
 			}
 		}
-		if absent && plant != plantDropSpare {
-			return items
-		}
-		fewer := slices.DeleteFunc(slices.Clone(items), func(it item) bool {
-			return it.pending() && !wanted[it.next]
-		})
-		if len(fewer) == len(items) {
-			return items
-		}
-		items = fewer
 	}
+	return slices.DeleteFunc(slices.Clone(items), func(it item) bool {
+		return it.pending() && !wanted[it.next]
+	})
 }
 
 // lastReturn is the operation of items that returned last.

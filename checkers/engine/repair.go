@@ -189,7 +189,7 @@ func (r *repairer) solve(part []int32, from, to int32, spare []int32) []int32 {
 	if t == nil {
 		return nil
 	}
-	f := newFrontier(t)
+	f := newFrontier(t, nil)
 	f.stop = r.stop
 	if f.search([]int32{0}, narrow, stretchWidth) != legal {
 		return nil

@@ -17,6 +17,7 @@ type timeline struct {
 	slot  []int16 // by item; -1 for pending ones
 	in    [mostOpen]int32
 	class []int32 // by item: the same for all that want and do the same
+	pend  []int32 // by item: its pending class; -1 for none
 
 	// Open ok operations.
 	reads  []slots // by value: reads of it, and a cas from it to itself
@@ -26,6 +27,8 @@ type timeline struct {
 	missed slots   // all mismatches
 	writes slots   // all writes
 	wants  slots   // all that need a value: reads and cas
+	peeks  slots   // of a machine: those that change nothing
+	acts   slots   // and all others
 
 	// ok operations still to be called.
 	willWant, willPut []int32 // by value
@@ -56,7 +59,7 @@ const mostPending = 60_000 // of one class
 // newTimeline is nil where more operations are open at once than there are slots.
 func newTimeline(items []item, l *local) *timeline {
 	n := int(l.count)
-	t := &timeline{items: items, l: l, slot: make([]int16, len(items)), class: make([]int32, len(items)),
+	t := &timeline{items: items, l: l, slot: make([]int16, len(items)), class: make([]int32, len(items)), pend: make([]int32, len(items)),
 		reads: make([]slots, n), misses: make([]slots, n), swaps: make([]slots, n), puts: make([]slots, n),
 		willWant: make([]int32, n), willPut: make([]int32, n), lastWanted: make([]int32, n),
 		writesOf: make([]int32, n), swapsTo: make([][]int32, n), maybePut: make([]bool, n)}
@@ -76,19 +79,23 @@ func newTimeline(items []item, l *local) *timeline {
 		}
 		return cmp.Compare(a.line, b.line)
 	})
-	type act struct {
+	type deed struct {
 		kind       kind
 		want, next int32
 	}
-	classes := map[act]int32{}
+	classes := map[deed]int32{}
 	for i, it := range items {
-		a := act{it.kind, l.want[i], l.next[i]}
+		a := deed{it.kind, l.want[i], l.next[i]}
+		if it.kind == peek || it.kind == act {
+			a.want = it.want
+		}
 		c, known := classes[a]
 		if !known {
 			c = int32(len(classes))
 			classes[a] = c
 		}
 		t.class[i] = c
+		t.pend[i] = -1
 	}
 	byClass := map[int32]int32{}
 	var free []int16
@@ -112,14 +119,20 @@ func newTimeline(items []item, l *local) *timeline {
 			if !known {
 				c = int32(len(t.pending))
 				byClass[t.class[i]] = c
-				t.pending = append(t.pending, pendingClass{kind: it.kind, want: v, next: w})
-				if it.kind == write {
+				p := pendingClass{kind: it.kind, want: v, next: w}
+				switch it.kind {
+				case write:
 					t.writesOf[w] = c
-				} else {
+					t.maybePut[w] = true
+				case cas:
 					t.swapsTo[w] = append(t.swapsTo[w], c)
+					t.maybePut[w] = true
+				default:
+					p.want = it.want
 				}
-				t.maybePut[w] = true
+				t.pending = append(t.pending, p)
 			}
+			t.pend[i] = c
 			p := &t.pending[c]
 			if p.calls = append(p.calls, i); len(p.calls) > mostPending {
 				return nil
@@ -177,8 +190,8 @@ func (t *timeline) move(e moment, opens bool) {
 	n := t.slot[i]
 	v, w := t.l.want[i], t.l.next[i]
 	if n < 0 {
-		if w != v {
-			p := &t.pending[t.pendingOf(i)]
+		if c := t.pend[i]; c >= 0 {
+			p := &t.pending[c]
 			if opens {
 				p.called++
 			} else {
@@ -196,6 +209,10 @@ func (t *timeline) move(e moment, opens bool) {
 		}
 	}
 	switch k := t.items[i].kind; {
+	case k == peek:
+		change(&t.peeks, n)
+	case k == act:
+		change(&t.acts, n)
 	case k == read || k == cas && v == w:
 		change(&t.reads[v], n)
 		change(&t.wants, n)
@@ -210,17 +227,4 @@ func (t *timeline) move(e moment, opens bool) {
 		change(&t.writes, n)
 		change(&t.puts[w], n)
 	}
-}
-
-func (t *timeline) pendingOf(i int32) int32 {
-	v, w := t.l.want[i], t.l.next[i]
-	if t.items[i].kind == write {
-		return t.writesOf[w]
-	}
-	for _, c := range t.swapsTo[w] {
-		if t.pending[c].want == v {
-			return c
-		}
-	}
-	panic("a pending operation without a class")
 }

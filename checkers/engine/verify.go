@@ -4,7 +4,7 @@ import "fmt"
 
 // The verifier. A valid verdict stands only if the order found passes here. It shares nothing with
 // the engines, not even the normalised operations: it reads the history's own, plays them in the
-// order given on a register or a mutex, and compares what each answered.
+// order given on an object of its own, and compares what each answered.
 
 // verify returns what is wrong with an order of a key's operations, or nil.
 func verify(h *history, m model, ops, order []int32) error {
@@ -17,7 +17,7 @@ func verify(h *history, m model, ops, order []int32) error {
 	} else {
 		at = make(map[int32]struct{}, len(order))
 	}
-	value := m.initial
+	object := newObject(m)
 	latest := int32(0) // the last call so far; an operation that returned before it stands too late
 	for _, n := range order {
 		if n < first || n > last || h.ops[n].key != h.ops[first].key {
@@ -38,29 +38,12 @@ func verify(h *history, m model, ops, order []int32) error {
 			return fmt.Errorf("operation %d returned before one that stands ahead of it was called", n)
 		}
 		failed := o.typ == typFail
-		if failed && (o.f != fCas || !hasMismatch || o.err != mismatch) {
+		if failed && (o.f != fCas && o.f != fTxn || !hasMismatch || o.err != mismatch) {
 			return fmt.Errorf("operation %d failed and stands in the order", n)
 		}
-		fits := true
-		switch o.f {
-		case fRead:
-			fits = o.typ != typOk || value == o.result
-		case fWrite:
-			value = o.value
-		case fCas:
-			if failed {
-				fits = value != o.value
-			} else if fits = value == o.value; fits {
-				value = o.next
-			}
-		case fAcquire:
-			fits = value == free
-			value = held
-		case fRelease:
-			fits = value == held
-			value = free
-		default:
-			return fmt.Errorf("operation %d is unknown to the verifier", n)
+		fits, err := object.apply(h, o, failed)
+		if err != nil {
+			return fmt.Errorf("operation %d: %w", n, err)
 		}
 		if !fits {
 			return fmt.Errorf("operation %d did not meet what it says", n)
@@ -72,7 +55,7 @@ func verify(h *history, m model, ops, order []int32) error {
 		if seen != nil {
 			in = seen[n-first]
 		}
-		needed := o.typ == typOk || o.typ == typFail && o.f == fCas && hasMismatch && o.err == mismatch
+		needed := o.typ == typOk || o.typ == typFail && (o.f == fCas || o.f == fTxn) && hasMismatch && o.err == mismatch
 		if needed && !in {
 			return fmt.Errorf("operation %d is missing", n)
 		}

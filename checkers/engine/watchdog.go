@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"strings"
 	"time"
 )
 
@@ -43,6 +44,7 @@ func (w *watchdog) watch() {
 				w.end(c, "time")
 			}
 		}
+		c.dropOver(w.limits.keyMemory)
 		used := memory()
 		switch {
 		case used > w.limits.memory:
@@ -66,6 +68,20 @@ func memory() uint64 {
 	return samples[0].Value.Uint64() - samples[1].Value.Uint64()
 }
 
+// peakMB is the most memory that the program has held at once, in MiB; 0 where the kernel does not say.
+func peakMB() int {
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(text), "VmHWM:")
+	kb := 0
+	if _, err := fmt.Sscan(rest, &kb); err != nil {
+		return 0
+	}
+	return kb / 1024
+}
+
 // end reports every key without a verdict and leaves.
 func (w *watchdog) end(c *checker, limit string) {
 	if c == nil {
@@ -76,7 +92,7 @@ func (w *watchdog) end(c *checker, limit string) {
 		for place, done := range c.decided {
 			if !done {
 				left++
-				w.out.line(fmt.Appendf(nil, `{"key":%s,"verdict":"unknown","engine":"porcupine","ops":%d,"s":%.6f,"limit":%q}`,
+				w.out.line(fmt.Appendf(nil, `{"key":%s,"verdict":"unknown","engine":"porcupine","ops":%d,"s":%.6f,"limit":%q,"reached":0}`,
 					c.h.texts[c.h.keys[place]], len(c.h.of[place]), time.Since(w.limits.start).Seconds(), limit))
 			}
 		}
@@ -98,6 +114,20 @@ func (c *checker) stop(limit string) {
 	}
 	for _, j := range c.running {
 		j.giveUp(limit)
+	}
+}
+
+// dropOver makes every search give up that holds more than most.
+func (c *checker) dropOver(most int64) {
+	if c == nil || most <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, j := range c.running {
+		if j.weight.Load() > most {
+			j.giveUp("key-memory")
+		}
 	}
 }
 

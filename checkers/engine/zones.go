@@ -54,6 +54,9 @@ func localise(items []item, initial int32, scratch []int32) *local {
 	for i := range items {
 		it := &items[i]
 		l.want[i], l.next[i] = -1, -1
+		if it.kind == act || it.kind == peek {
+			continue
+		}
 		if it.kind != write {
 			l.want[i] = number(it.want)
 		}

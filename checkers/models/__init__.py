@@ -1,40 +1,27 @@
-"""The models that a history can be judged by; the state machines themselves are in the engine.
+"""The models that a history can be judged by, each a class with `initial` and `step`.
 
-A model says which operations a history may hold, what they mean, and what an object starts as.
+The engine has the same ones in Go and uses its own: these serve the independent verifier
+(`checkers.witness`), and show how one of your own is written. A model of your own is compiled to a table of its
+states and operations (`checkers.models.compile`), which the engine takes as it is.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-import msgspec
+from checkers.models.keyvalue import KeyValue
+from checkers.models.model import INCONSISTENT, Call, Model
+from checkers.models.mutexes import FencedMutex, Mutex, OwnerMutex
+from checkers.models.registers import CasRegister, Register
 
+__all__ = ["INCONSISTENT", "MODELS", "Call", "Model"]
 
-class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """One model by name: its operations `fs`, and what it is in one line."""
-
-    name: str
-    summary: str
-    fs: frozenset[str]
-
-
-MODELS: Final = {
-    m.name: m
-    for m in (
-        Model(
-            name="register",
-            summary="one value, read and written; starts as null",
-            fs=frozenset({"read", "write"}),
-        ),
-        Model(
-            name="cas-register",
-            summary="a register with compare-and-set of [old, new]; starts as null",
-            fs=frozenset({"read", "write", "cas"}),
-        ),
-        Model(
-            name="mutex",
-            summary="acquired by one at a time and released, whoever does; starts free",
-            fs=frozenset({"acquire", "release"}),
-        ),
-    )
-}
+_all: Final[tuple[Model, ...]] = (
+    Register(),
+    CasRegister(),
+    KeyValue(),
+    Mutex(),
+    OwnerMutex(),
+    FencedMutex(),
+)
+MODELS: Final = {model.name: model for model in _all}

@@ -1,191 +1,177 @@
-"""etcd's client: its JSON gateway over plain HTTP/1.1, one connection, no retries.
+"""etcd's client: registers, maps, sets, counters and ids here; leases, locks, elections and watches beside.
 
-A register is a key below a prefix of ours; its value is the JSON text of the value, so that 1, true
-and "1" stay what they are. No key and `null` are the same thing here: writing None deletes the
-key, and a compare with None asks for a key that does not exist. Otherwise a key holding `null` would
-fail a compare with None, and that failure is evidence to a checker.
+Each method is one operation of a history and one request. How an object is made of keys:
+
+* register: one key. map: a key for each of its subs, changed by one transaction.
+* set: a key for each element, so that adding needs no reading first.
+* counter: adding d is one transaction that puts d keys, each of which etcd counts in its `version`;
+  the counter is the sum of all. Atomic, exact, and again no reading first.
+* unique id: the revision of a put, which no two changes share.
 """
 
 from __future__ import annotations
 
-from base64 import b64encode
-from collections.abc import Mapping
-from typing import Any, Final, Never, Self
+from typing import Any, Final
 
-import msgspec
-
-from clusters.http1 import Connection, Lost, NotSent
-from clusters.systems._etcd_errors import classify
-from harness.core.cluster import Node, Place
+from clusters.systems._etcd_gateway import changed
+from clusters.systems._etcd_leases import Leases
+from clusters.systems._etcd_watch import Watches
+from clusters.systems._etcd_wire import (
+    COUNTER,
+    ID,
+    MAP,
+    REGISTER,
+    SET,
+    KeyValue,
+    TxnAnswer,
+    all_body,
+    decode,
+    delete_body,
+    encode,
+    garbled,
+    get,
+    holds,
+    put_decoder,
+    range_body,
+    set_to,
+    txn_body,
+    txn_decoder,
+)
 from harness.core.errors import Definite, Indeterminate, Mismatch
 from harness.core.op import Reply
 
-PREFIX: Final = "splitbrain/"  # of all keys that a run writes
-_registers: Final = "r/"
+_most: Final = 100  # keys that one transaction may put; etcd refuses more than 128 operations
 
 
-class Header(msgspec.Struct):
-    """`revision` has no default: an answer without one is none of etcd's."""
+class EtcdClient(Leases, Watches):
+    """What workloads can do to etcd."""
 
-    revision: int
-    raft_term: int = 0
-    member_id: int = 0
-
-
-class KeyValue(msgspec.Struct):
-    """Of a key; what is not asked for is left out. msgspec decodes base64 into bytes."""
-
-    value: bytes = b""
-
-
-class RangeAnswer(msgspec.Struct):
-    """Answer to `range`; at most one key is asked for."""
-
-    header: Header
-    kvs: list[KeyValue] = []
-
-
-class TxnAnswer(msgspec.Struct):
-    """Answer to `txn`; protobuf's JSON leaves `succeeded` out when it is false."""
-
-    header: Header
-    succeeded: bool = False
-
-
-class PutAnswer(msgspec.Struct):
-    """Answer to `put` and `deleterange`."""
-
-    header: Header
-
-
-# int64 are strings in protobuf's JSON; hence not strict.
-_range: Final = msgspec.json.Decoder(RangeAnswer, strict=False)
-_txn: Final = msgspec.json.Decoder(TxnAnswer, strict=False)
-put_decoder: Final = msgspec.json.Decoder(PutAnswer, strict=False)
-_garbled: Final = (msgspec.DecodeError, UnicodeDecodeError)
-_encode: Final = msgspec.json.encode
-
-
-def key_text(key: Any, prefix: str = PREFIX) -> bytes:
-    """The key in etcd, in base64; keys of different JSON types differ."""
-    return b64encode(f"{prefix}{_registers}".encode() + _encode(key))
-
-
-def value_text(value: Any) -> bytes:
-    """The value in etcd, in base64."""
-    return b64encode(_encode(value))
-
-
-def put_body(key: bytes, value: Any) -> bytes:
-    """Body of `put`; both in base64."""
-    return b'{"key":"%b","value":"%b"}' % (key, value_text(value))
-
-
-def range_body(key: bytes, *, serializable: bool) -> bytes:
-    """Body of `range` for one key."""
-    return b'{"key":"%b"%b}' % (key, b',"serializable":true' if serializable else b"")
-
-
-def cas_body(key: bytes, old: Any, new: Any) -> bytes:
-    """Body of the one transaction that compares and sets."""
-    if old is None:
-        compare = b'"target":"CREATE","create_revision":"0"'
-    else:
-        compare = b'"target":"VALUE","value":"%b"' % value_text(old)
-    then = (
-        b'"request_delete_range":{"key":"%b"}' % key
-        if new is None
-        else b'"request_put":{"key":"%b","value":"%b"}' % (key, value_text(new))
-    )
-    return b'{"compare":[{"key":"%b","result":"EQUAL",%b}],"success":[{%b}]}' % (key, compare, then)
-
-
-class EtcdClient:
-    """A register client, pinned to one node. `reads` is `linearizable` or `serializable`."""
-
-    def __init__(self, port: int = 2379) -> None:
-        self._port = port
-        self._timeout_s = 1.0
-        self._serializable = False
-        self._prefix = PREFIX
-        self._connection: Connection | None = None
-
-    def open(
-        self, node: Node, place: Place | None, options: Mapping[str, Any], timeout_s: float = 1.0
-    ) -> Self:
-        del place  # the worker's thread stands there already
-        new = type(self)(self._port)
-        new._timeout_s = timeout_s  # noqa: SLF001 - our own class
-        new._serializable = options.get("reads") == "serializable"  # noqa: SLF001
-        new._prefix = options.get("prefix", PREFIX)  # noqa: SLF001
-        new._connection = Connection(node.address, node.port or self._port)  # noqa: SLF001
-        return new
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+    # Registers.
 
     def read(self, key: Any) -> Reply:
         """The value, None for a key that is not there."""
-        try:
-            body = self._ask("/v3/kv/range", range_body(self._key(key), serializable=self._serializable))
-            answer = _range.decode(body)
-            value = msgspec.json.decode(answer.kvs[0].value) if answer.kvs else None
-        except Indeterminate as e:
-            raise Definite(e.text) from None  # a read has no effect; the connection is gone already
-        except _garbled:
-            self.close()
-            raise Definite("garbage: body") from None
-        return Reply(value, revision=answer.header.revision, raft_term=answer.header.raft_term)
+        return self._read(range_body(self._key(REGISTER, key), serializable=self._serializable), value_of)
 
     def write(self, key: Any, value: Any) -> Reply:
         """Set the key, whatever it held."""
+        name = self._key(REGISTER, key)
         if value is None:
-            body = self._ask("/v3/kv/deleterange", b'{"key":"%b"}' % self._key(key))
-        else:
-            body = self._ask("/v3/kv/put", put_body(self._key(key), value))
-        try:
-            header = put_decoder.decode(body).header
-        except _garbled:
-            self._garbage()
-        return Reply(value, revision=header.revision, raft_term=header.raft_term)
+            header = self._change("/v3/kv/deleterange", delete_body(name), put_decoder).header
+            return Reply(None, raft_term=header.raft_term)  # deleting what is not there makes no revision
+        return changed(value, self._put(name, value))
 
     def cas(self, key: Any, old: Any, new: Any) -> Reply:
         """Set the key to `new` if it holds `old`: one transaction, ordered by the log even if it fails.
 
         Raises: Mismatch. It is evidence: a transaction with a put in it is never answered from local state.
         """
-        body = self._ask("/v3/kv/txn", cas_body(self._key(key), old, new))
-        try:
-            answer = _txn.decode(body)
-        except _garbled:
-            self._garbage()
+        name = self._key(REGISTER, key)
+        body = txn_body([holds(name, old)], [set_to(name, new)])
+        answer = self._change("/v3/kv/txn", body, txn_decoder)
         if not answer.succeeded:
             raise Mismatch
-        return Reply([old, new], revision=answer.header.revision, raft_term=answer.header.raft_term)
+        if new is None and old is None:  # nothing deleted, no revision
+            return Reply([old, new], raft_term=answer.header.raft_term)
+        return changed([old, new], answer.header)
 
-    def _key(self, key: Any) -> bytes:
-        return key_text(key, self._prefix)
+    # Maps.
 
-    def _ask(self, path: str, body: bytes) -> bytes:
-        """The body of a 200.
+    def kv_txn(self, key: Any, micros: list[list[Any]]) -> Reply:
+        """All of `micros` or none, as of one moment: ["r", sub, None], ["w", sub, v], ["cas", sub, old, new].
 
-        Raises: Definite, Indeterminate; for a write, that is.
+        Returns them with the reads filled in. A transaction of reads alone is a read; with anything
+        else in it, it goes through the log, and its reads with it.
+
+        Raises: Mismatch when a comparison did not hold.
         """
-        assert self._connection is not None, "open() makes the clients that can ask"
+        subs = [micro[1] for micro in micros]
+        if len(set(subs)) < len(subs):  # etcd compares first, and refuses a second put of a key
+            raise Definite("a sub named twice")
+        first = self._below(MAP, key)
+        reading = all(micro[0] == "r" for micro in micros)
+        serializable = reading and self._serializable
+        compare: list[bytes] = []
+        then: list[bytes] = []
+        for f, sub, *values in micros:
+            name = first + encode(sub)
+            if f == "r":
+                then.append(get(name, serializable=serializable))
+                continue
+            if f == "cas":
+                compare.append(holds(name, values[0]))
+            then.append(set_to(name, values[-1]))
         try:
-            status, answer = self._connection.post(path, body, self._timeout_s)
-        except NotSent as e:
-            raise Definite(e.text) from None
-        except Lost as e:
-            raise Indeterminate(e.text) from None
-        if status == 200:
-            return answer
-        self.close()
-        text, definite = classify(status, answer)
-        raise (Definite if definite else Indeterminate)(text)
+            answer = self._change("/v3/kv/txn", txn_body(compare, then), txn_decoder)
+            if answer.succeeded:
+                done = self._filled(micros, answer)
+        except Indeterminate as e:
+            if reading:
+                raise Definite(e.text) from None
+            raise
+        if not answer.succeeded:
+            raise Mismatch
+        puts = any(micro[0] != "r" and micro[-1] is not None for micro in micros)
+        if serializable or not (reading or puts):  # deleting what is not there makes no revision
+            return Reply(done, raft_term=answer.header.raft_term)
+        return changed(done, answer.header)
 
-    def _garbage(self) -> Never:
-        """A 200 that is none of etcd's: who knows what was done."""
-        self.close()
-        raise Indeterminate("garbage: body")
+    def _filled(self, micros: list[list[Any]], answer: TxnAnswer) -> list[list[Any]]:
+        """`micros` with what the reads among them found."""
+        if len(answer.responses) != len(micros):
+            self._garbage()
+        done = []
+        try:
+            for micro, response in zip(micros, answer.responses, strict=True):
+                if micro[0] != "r":
+                    done.append(micro)
+                elif response.response_range is None:
+                    self._garbage()
+                else:
+                    done.append(["r", micro[1], value_of(response.response_range.kvs)])
+        except garbled:
+            self._garbage()
+        return done
+
+    def kv_read(self, key: Any) -> Reply:
+        """Every sub of the map that is there, with its value."""
+        first = self._below(MAP, key)
+        body = all_body(first, serializable=self._serializable)
+        return self._read(body, lambda kvs: {decode(kv.key[len(first) :]): decode(kv.value) for kv in kvs})
+
+    # Sets, counters, ids.
+
+    def set_add(self, key: Any, element: Any) -> Reply:
+        """Put the element into the set."""
+        return changed(element, self._put(self._below(SET, key) + encode(element), True))  # noqa: FBT003
+
+    def set_read(self, key: Any) -> Reply:
+        """All elements."""
+        first = self._below(SET, key)
+        body = all_body(first, serializable=self._serializable, keys_only=True)
+        return self._read(body, lambda kvs: [decode(kv.key[len(first) :]) for kv in kvs])
+
+    def counter_add(self, key: Any, amount: int) -> Reply:
+        """Add 1 to 100 at once."""
+        if not 1 <= amount <= _most:
+            raise Definite(f"amount not in 1..{_most}")
+        first = self._below(COUNTER, key)
+        puts = [set_to(b"%b%d" % (first, i), True) for i in range(amount)]  # noqa: FBT003
+        return changed(amount, self._change("/v3/kv/txn", txn_body([], puts), txn_decoder).header)
+
+    def counter_read(self, key: Any) -> Reply:
+        """What has been added in all."""
+        body = all_body(self._below(COUNTER, key), serializable=self._serializable, keys_only=True)
+        return self._read(body, lambda kvs: sum(kv.version for kv in kvs))
+
+    def generate(self, key: Any = None) -> Reply:
+        """An id that no other call gets."""
+        header = self._put(self._key(ID, key), True)  # noqa: FBT003
+        return changed(header.revision, header)
+
+    def noop(self, key: Any = None) -> None:
+        """Nothing, without a request: what the harness itself costs."""
+
+
+def value_of(kvs: list[KeyValue]) -> Any:
+    """The value of the one key asked for; None when it was not there."""
+    return decode(kvs[0].value) if kvs else None

@@ -7,7 +7,12 @@ errs has no effect to be unsure of and may fail definitely.
 The reasons were read in etcd's server (3.5.35, 3.6.16, 3.7.3): a put or a transaction with a
 put goes interceptor -> quota check -> `processInternalRaftRequestOnce` -> raft's `Propose` -> wait
 for its application. An error from before `Propose` is definite; one that can also come from behind
-it is not, whatever its name suggests.
+it is not, whatever its name suggests. One that the application itself gives is definite if it is given
+by every member alike and instead of the effect.
+
+Grants and revocations of leases go the same way. A keep-alive does not: a follower hands it on to the
+leader again and again within one request, and an error may follow an attempt that took effect; of it
+only `unlogged` is definite.
 """
 
 from __future__ import annotations
@@ -49,6 +54,16 @@ table: Final[dict[str, Row]] = {
         NEVER,
         "raft refuses to append: no leader, a leadership transfer, or too much uncommitted",
     ),
+    # From the application: every member gives the same answer to the same entry of the log.
+    "etcdserver: requested lease not found": Row(
+        "lease not found",
+        NEVER,
+        "looked up before anything is applied, of a transaction for the branch taken; leases come and go by the log",
+    ),
+    "etcdserver: lease already exists": Row(
+        "lease exists", NEVER, "checked before the lease is made; only of an id that the client chose"
+    ),
+    "etcdserver: too large lease TTL": Row("TTL too large", NEVER, "checked before the lease is made"),
     # From behind it. Rows that say what the default says too: they fix the recorded text, and keep
     # the next reader from "improving" them.
     "etcdserver: request timed out": Row("request timed out", MAYBE, "proposed; may still be committed"),
@@ -79,25 +94,57 @@ table: Final[dict[str, Row]] = {
     "etcdserver: unhealthy cluster": Row(
         "unhealthy cluster", MAYBE, "not said of keys; nothing is known of it"
     ),
+    "not a primary lessor": Row(
+        "not primary lessor", MAYBE, "of a keep-alive: the leader was deposed while it looked or waited"
+    ),
+    # Of reads and watches; neither is ever said of a write that we send.
+    "etcdserver: mvcc: required revision has been compacted": Row(
+        "compacted", MAYBE, "of a read at a revision"
+    ),
+    "etcdserver: mvcc: required revision is a future revision": Row(
+        "future revision", MAYBE, "of a read at a revision that the node has not applied"
+    ),
 }
+unlogged: Final = frozenset({"etcdserver: requested lease not found"})
 
 
 class _Body(msgspec.Struct):
-    """Both forms: `message` and `code` (all versions), beside them `error` (up to 3.5)."""
+    """`message` and `code` (all versions), beside them `error` (up to 3.5)."""
 
     code: int
     message: str
 
 
+class _StreamError(msgspec.Struct):
+    message: str
+    code: int = 0
+    grpc_code: int = 0  # up to 3.5
+
+
+class _StreamBody(msgspec.Struct):
+    """What a stream says instead of its next message."""
+
+    error: _StreamError
+
+
 _decoder: Final = msgspec.json.Decoder(_Body)
+_stream_decoder: Final = msgspec.json.Decoder(_StreamBody)
 
 
-def classify(status: int, body: bytes) -> tuple[str, bool]:
-    """The text to record and whether the error is definite, from an answer that is not 200."""
+def classify(status: int, body: bytes, *, logged: bool = True) -> tuple[str, bool]:
+    """The text to record and whether the error is definite, from an answer that is not 200.
+
+    `logged`: whether the request is one that goes through raft's log.
+    """
     try:
         error = _decoder.decode(body)
+        message, code = error.message, error.code
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return f"http {status}", False
-    if row := table.get(error.message):
-        return row.text, row.definite
-    return f"code {error.code}: {error.message[:80]}", False
+        try:
+            streamed = _stream_decoder.decode(body).error
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return f"http {status}", False
+        message, code = streamed.message, streamed.code or streamed.grpc_code
+    if row := table.get(message):
+        return row.text, row.definite and (logged or message in unlogged)
+    return f"code {code}: {message[:80]}", False

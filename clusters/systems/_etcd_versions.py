@@ -35,6 +35,30 @@ import (
 func main() { etcdmain.Main(os.Args) }
 """
 
+# In every version before these: first patch that has the fix, by minor release; what it does; where it is told.
+_long_lived: Final = (
+    (
+        {(3, 4): 42, (3, 5): 28, (3, 6): 9},
+        "a linearizable read can, rarely, be stale after a pause across an election",
+        "issue 20418",
+    ),
+    (
+        {(3, 4): 25, (3, 5): 8},
+        "a watch can go back in time when its member falls behind and gets a snapshot",
+        "issue 15271",
+    ),
+    (
+        {(3, 4): 38, (3, 5): 22, (3, 6): 2},
+        "a watch from a future revision can give older events when its member gets a snapshot",
+        "issue 20221",
+    ),
+    (
+        {(3, 4): 38, (3, 5): 23, (3, 6): 5},
+        "a keep-alive can be acknowledged although the lease is revoked",
+        "pull request 20616",
+    ),
+)
+
 Number = tuple[int, int, int]
 
 
@@ -129,10 +153,9 @@ def caveats(version: str) -> tuple[str, ...]:
             f"etcd {version}: a cluster of one node acknowledges a write before it is in the log on disk "
             "(etcd issue 14370, fixed in 3.4.21 and 3.5.5)."
         )
-    fixed = {(3, 4): 42, (3, 5): 28, (3, 6): 9}.get(n[:2])
-    if n < (3, 4, 0) or (fixed is not None and n[2] < fixed):
-        found.append(
-            f"etcd {version}: a linearizable read can, rarely, be stale after a pause across an election "
-            "(etcd issue 20418, fixed in 3.4.42, 3.5.28 and 3.6.9)."
-        )
+    for fixed, what, source in _long_lived:
+        patch = fixed.get(n[:2])
+        if n < (3, 4, 0) or (patch is not None and n[2] < patch):
+            *others, last = (f"{major}.{minor}.{p}" for (major, minor), p in fixed.items())
+            found.append(f"etcd {version}: {what} (etcd {source}, fixed in {', '.join(others)} and {last}).")
     return tuple(found)

@@ -1,13 +1,13 @@
 """etcd: how it is obtained, launched and asked how it is, its client, and what it promises.
 
-Here stand life cycle, status and logs; beside it, private to it, `_etcd_client` (the JSON gateway),
-`_etcd_errors` (which errors are definite) and `_etcd_versions` (where a version comes from, and what
-is known against it).
+Here stand life cycle and status. Beside it, private to it: `_etcd_client` (what workloads do) on
+`_etcd_leases`, `_etcd_watch` and `_etcd_gateway`; `_etcd_wire` (requests and answers), `_etcd_errors` (which
+errors are definite), `_etcd_logs` (what its log tells) and `_etcd_versions` (where a version comes from,
+and what is known against it).
 """
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +20,7 @@ from harness.core.cluster import Node, Process, View
 from harness.core.descriptor import Descriptor
 from harness.core.errors import ArtifactError, Indeterminate, UsageError
 from harness.core.options import Option
-from harness.core.system import Install, LogEvent, Promise, Role, Status
+from harness.core.system import Dump, Install, LogEvent, Promise, Role, Status
 
 OPTIONS: Final = (
     Option(
@@ -61,8 +61,10 @@ _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
 _survived: Final = frozenset({"partition", "kill", "pause"})
 _START_GAP_MS: Final = 40
-_ready: Final = "node/"  # beside the registers, not among them
-
+# Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
+# hardly any watch of a run end with one.
+_PROGRESS_MS: Final = 100
+_PAGE: Final = 1000  # keys that a dump asks for at once
 
 _T = TypeVar("_T")
 
@@ -187,6 +189,8 @@ class Etcd:
             "log-outputs": "stderr",
             "log-level": "info",
         }
+        if flag := _progress_flag(view.version):
+            flags[flag] = f"{_PROGRESS_MS}ms"
         if self.options["snapshot_count"]:
             flags["snapshot-count"] = str(self.options["snapshot_count"])
         argv = (view.program["etcd"], *(f"--{flag}={value}" for flag, value in flags.items()))
@@ -202,22 +206,19 @@ class Etcd:
         self.barrier(node, timeout_s)
 
     def barrier(self, node: Node, timeout_s: float) -> int | None:
-        from base64 import b64encode
+        from clusters.systems._etcd_wire import NODE, put_body, put_decoder
 
-        from clusters.systems._etcd_client import put_body, put_decoder
-
-        key = b64encode(f"{self.options['prefix']}{_ready}{node.name}".encode())
+        key = f"{self.options['prefix']}{NODE}{node.name}".encode()
         body = put_body(key, True)  # noqa: FBT003 - the value
         return self._ask(node, "/v3/kv/put", body, put_decoder, timeout_s).header.revision
 
     def tidy(self, node: Node, timeout_s: float) -> None:
         from base64 import b64encode
 
-        from clusters.systems._etcd_client import put_decoder
+        from clusters.systems._etcd_wire import behind, put_decoder
 
         first = str(self.options["prefix"]).encode()
-        behind = first[:-1] + bytes([first[-1] + 1])  # the first key that does not begin so
-        body = b'{"key":"%b","range_end":"%b"}' % (b64encode(first), b64encode(behind))
+        body = b'{"key":"%b","range_end":"%b"}' % (b64encode(first), b64encode(behind(first)))
         self._ask(node, "/v3/kv/deleterange", body, put_decoder, timeout_s)
 
     def status(self, node: Node, timeout_s: float) -> Status:
@@ -264,48 +265,53 @@ class Etcd:
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise Indeterminate("garbage: body") from None
 
+    def dump(self, node: Node, revision: int, timeout_s: float) -> Dump:
+        from clusters.systems._etcd_wire import behind, page_body, range_decoder
+
+        first = str(self.options["prefix"]).encode()
+        end = behind(first)
+        content: dict[str, str] = {}
+        more = True
+        while more:
+            body = page_body(first, end, revision, _PAGE)
+            answer = self._ask(node, "/v3/kv/range", body, range_decoder, timeout_s)
+            for kv in answer.kvs:
+                content[_text(kv.key)] = _text(kv.value)
+            more = answer.more and bool(answer.kvs)
+            if more:
+                first = answer.kvs[-1].key + b"\0"  # the least key behind it
+        return Dump(revision=revision, content=content, hash=self._hash(node, revision, timeout_s))
+
+    def _hash(self, node: Node, revision: int, timeout_s: float) -> str | None:
+        """The hash of all keys up to `revision`; None where it cannot be had (up to 3.5 the gateway does not
+        offer it), or would not compare: it leaves out what is compacted, and nodes compact on their own."""
+        from clusters.systems._etcd_wire import hash_decoder
+
+        body = b'{"revision":"%d"}' % revision
+        try:
+            said = self._ask(node, "/v3/maintenance/hashkv", body, hash_decoder, timeout_s)
+        except Indeterminate:
+            return None
+        return str(said.hash) if said.compact_revision is not None and said.compact_revision <= 0 else None
+
     def events(self, node: str, log: Iterable[tuple[int, str]]) -> Iterator[LogEvent]:
-        for time, line in log:
-            if event := _event(line):
-                kind, text, term = event
-                yield LogEvent(time=time, node=node, kind=kind, text=text, term=term)
+        from clusters.systems._etcd_logs import events
+
+        return events(node, log)
 
 
-# Raft's lines are sentences with member ids in them; the same in every version that is run here.
-_lines: Final = (
-    ("election", re.compile(r"\bbecame leader at term (\d+)")),
-    ("leader-seen", re.compile(r"\belected leader \w+ at term (\d+)")),
-    ("leader-seen", re.compile(r"\bchanged leader from \w+ to \w+ at term (\d+)")),
-    ("leader-lost", re.compile(r"\blost leader \w+ at term (\d+)")),
-    ("stop", re.compile(r"^received (?:\w+ )?signal[;,] shutting down")),
-)
-_go_crash: Final = re.compile(r"^(panic: |fatal error: |unexpected fault address)")
+def _text(data: bytes) -> str:
+    """A key or value of ours, which is UTF-8, or of anybody's."""
+    return data.decode(errors="backslashreplace")
 
 
-def _event(line: str) -> tuple[str, str, int | None] | None:
-    """Kind, text and term of a line worth telling; None for all others, and for what is no log line.
-
-    `election`: this node became leader. `leader-seen`: it learned who is. `leader-lost`, `start`,
-    `stop`, `crash` are what they say.
-    """
-    if not line.startswith("{"):
-        return ("crash", line.strip()[:200], None) if _go_crash.match(line) else None
-    try:
-        entry = json.loads(line)
-    except ValueError:  # torn by a kill
+def _progress_flag(version: str) -> str | None:
+    """What the interval of progress notifications is called; None where that is not certain."""
+    match = re.match(r"(\d+)\.(\d+)\.", version)
+    release = (int(match[1]), int(match[2])) if match else (0, 0)
+    if release < (3, 5):
         return None
-    if not isinstance(entry, dict):
-        return None
-    message = str(entry.get("msg", ""))
-    if entry.get("level") in ("panic", "fatal", "dpanic"):
-        because = f": {entry['error']}" if "error" in entry else ""
-        return "crash", f"{message}{because}"[:200], None
-    if message == "starting an etcd server":
-        return "start", f"starting etcd {entry.get('etcd-version', '')}".rstrip(), None
-    for kind, pattern in _lines:
-        if match := pattern.search(message):
-            return kind, message[:200], int(match[1]) if match.groups() else None
-    return None
+    return f"{'' if release >= (3, 6) else 'experimental-'}watch-progress-notify-interval"
 
 
 def _version_of(program: str) -> str:

@@ -40,6 +40,7 @@ class HistoryError(UsageError):
 
     def __init__(self, path: object, line: int, problem: str) -> None:
         self.line = line
+        self.problem = problem
         super().__init__(f"{path}, line {line}: {problem}")
 
 

@@ -50,6 +50,7 @@ class History:
         Raises: HistoryError at the first event that breaks the format; lines count from 1.
         """
         kept: list[Op] = []
+        self.source = source
         self.ops: Sequence[Op] = kept if ops is None else ops
         times, types, pairs = array("q"), bytearray(), array("i")
         fs, nodes, clients, finals = array("H"), array("H"), bytearray(), bytearray()
@@ -143,12 +144,23 @@ class History:
 
 def identity(value: Any) -> Any:
     """A hashable stand-in under which JSON values are equal exactly when they are the same: in
-    Python 1 == True == 1.0, in a history they differ."""
-    if isinstance(value, str) or value is None:
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return (type(value).__name__, msgspec.json.encode(value, order="deterministic"))
+    Python 1 == True, in a history they differ; 1.0 is 1 in both.
+
+    Numbers, texts and null are themselves, a boolean is ("bool", it), an array a tuple of its elements, an
+    object the frozen set of its (name, value).
+
+    >>> identity([1, True, {"a": 2.0}])
+    (1, ('bool', True), frozenset({('a', 2)}))
+    """
+    if isinstance(value, bool):
+        return ("bool", value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list | tuple):
+        return tuple(map(identity, value))
+    if isinstance(value, dict):
+        return frozenset((name, identity(member)) for name, member in value.items())
+    return value
 
 
 def open_text(path: Path) -> IO[bytes]:

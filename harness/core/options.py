@@ -1,11 +1,12 @@
 """Named options with a type, bounds and a default, as systems, workloads, faults and providers declare them.
 
-`--opt NAME=VALUE` goes to the one owner that declares NAME; `OWNER.NAME=VALUE` says whose.
+`--opt NAME=VALUE` goes to the one owner that declares NAME, to a checker only if nobody else does;
+`OWNER.NAME=VALUE` says whose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -58,10 +59,13 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
             raise UsageError(f"option {self.name}={given}: expected {wanted}") from None
 
 
-def resolve(given: Mapping[str, Any], owners: Mapping[str, Iterable[Option]]) -> dict[str, dict[str, Any]]:
+def resolve(
+    given: Mapping[str, Any], owners: Mapping[str, Iterable[Option]], *, last: Container[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Each owner's options with every value filled in.
 
-    `given`: NAME or OWNER.NAME -> value. `owners`: owner's name -> the options it declares.
+    `given`: NAME or OWNER.NAME -> value. `owners`: owner's name -> the options it declares. To those in
+    `last` a bare NAME goes only if none of the others declares it.
 
     Raises: UsageError for a name that nobody, or more than one owner, declares.
     """
@@ -74,6 +78,7 @@ def resolve(given: Mapping[str, Any], owners: Mapping[str, Iterable[Option]]) ->
         else:
             short = name
             holders = [o for o, options in declared.items() if name in options]
+            holders = [o for o in holders if o not in last] or holders
         if not holders:
             known = [n for options in declared.values() for n in options]
             raise unknown_name("option", name, known)

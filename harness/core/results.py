@@ -29,6 +29,7 @@ def blank() -> dict[str, Any]:
         "rate": None,
         "waited_s": None,
         "kept": None,
+        "incremental": None,
         **maps,
         **lists,
     }

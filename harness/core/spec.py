@@ -19,7 +19,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     operations during a family of faults make the run vacuous. `options` maps an owner (system,
     workload, fault, checker or provider) to its options, with every value filled in. `addresses` are
     the nodes of a cluster that exists already, as HOST:PORT. `keep` leaves a cluster that failed
-    standing; without `admission` the run does not wait for others on a machine that is full.
+    standing; `fail_fast` ends load at the first violation seen; without `admission` the run does not
+    wait for others on a machine that is full.
     """
 
     format: int = FORMAT
@@ -39,6 +40,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     overlap: int = 20
     addresses: tuple[str, ...] = ()
     keep: bool = False
+    fail_fast: bool = False
     admission: bool = True
 
     def of(self, owner: str) -> dict[str, Any]:
@@ -49,3 +51,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def families(self) -> tuple[str, ...]:
         """The fault families asked for, in order, each once."""
         return tuple(dict.fromkeys(f.partition(":")[0] for f in self.faults))
+
+    @property
+    def owners(self) -> frozenset[str]:
+        """Who owns options of the run before any checker does: system, workload, provider, fault families."""
+        return frozenset((self.system, self.workload, self.provider, *self.families))

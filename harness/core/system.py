@@ -41,8 +41,24 @@ class Status(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     revision: int | None = None
 
 
+class Dump(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a run wrote as one node has it at `revision`: `content` is key -> value, as text.
+
+    `hash` is the node's own over its data at that revision, the same on all nodes that agree; None
+    where the system has none that can be compared.
+    """
+
+    revision: int
+    content: dict[str, str]
+    hash: str | None = None
+
+
 class LogEvent(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Something a log line says: `time` in ns since the run's start, `kind` such as `election`."""
+    """Something a log line says: `time` in ns since the run's start, `kind` such as `election`.
+
+    Kinds that checkers read: `election` (this node became leader), `leader-seen`, `leader-lost`,
+    `start`, `stop`, `crash`, `corruption` (data is corrupt, or differs from other nodes').
+    """
 
     time: int
     node: str
@@ -103,6 +119,14 @@ class System(Protocol):
     def barrier(self, node: Node, timeout_s: float) -> int | None:
         """Commit something through `node` and return the revision that the cluster then has, or None
         where the system has none; a node has caught up when its status shows at least it."""
+
+    def dump(self, node: Node, revision: int, timeout_s: float) -> Dump | None:
+        """All that stands below the option `prefix` as `node` itself has it at `revision`, asking no other
+        node; called inside the node's place. None where the system cannot say it. `timeout_s` bounds each
+        request.
+
+        Raises: OSError or Indeterminate when the node does not answer, or has not come so far.
+        """
 
     def tidy(self, node: Node, timeout_s: float) -> None:
         """Remove, through `node`, all that stands below the option `prefix`.

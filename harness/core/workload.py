@@ -29,6 +29,12 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     final_read: str | None = "read"
     calls: Mapping[str, str] = {}
 
+    @property
+    def must_succeed(self) -> frozenset[str]:
+        """`key_ops`; of a workload that names none, every `f` that calls a method it needs."""
+        names = {method: f for f, method in self.calls.items()}
+        return self.key_ops or frozenset(names.get(method, method) for method in self.needs)
+
 
 class WorkloadFactory(Protocol):
     """What a workload's entry point makes of its options: a workload once threads and seed are known."""

@@ -75,3 +75,11 @@ def context(run_dir: Path | None, made: History, spec: dict[str, Any] | None = N
     return CheckContext(
         history_path=Path("history.jsonl"), history=lambda: made, run_dir=run_dir, spec=spec or {}
     )
+
+
+def logged(run_dir: Path, *lines: tuple[float, str, str, str, int | None]) -> None:
+    """What the logs say: (time, node, kind, text, term) each."""
+    told = [
+        {"time": ns(t), "node": n, "kind": k, "text": text, "term": term} for t, n, k, text, term in lines
+    ]
+    (run_dir / "events.jsonl").write_bytes(b"".join(msgspec.json.encode(e) + b"\n" for e in told))

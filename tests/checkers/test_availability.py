@@ -211,3 +211,61 @@ def test_it_agrees_with_the_definition(
             verdicts.add("valid" if ends else "unknown")
     expected = next(v for v in ("invalid", "unknown", "valid") if v in verdicts)
     assert check(run_dir, made).verdict == expected
+
+
+def test_windows_of_each_node_stand_beside_the_clusters(tmp_path: Path) -> None:
+    record(tmp_path, [("partition", 2, 5, True)])
+    made = history(
+        [
+            *steady("n1", 0, 2),
+            *steady("n1", 2, 6, how="info"),
+            *steady("n1", 6, 9),
+            *steady("n2", 0, 9),
+            (3, 3.1, "n3", "ok"),  # one operation, and nobody asks it again
+        ]
+    )
+    detail = check(tmp_path, made).detail
+    assert detail["windows"] == []
+    assert detail["without_success_s"] == 0
+    assert [(w["from"], w["to"]) for w in detail["nodes"]["n1"]["windows"]] == [(ns(2), ns(6.01))]
+    assert detail["nodes"]["n1"]["without_success_s"] == pytest.approx(4.01)
+    assert detail["nodes"]["n2"]["windows_found"] == detail["nodes"]["n3"]["windows_found"] == 0
+
+
+def test_who_never_comes_back_needs_a_person(tmp_path: Path) -> None:
+    record(tmp_path, [("kill", 2, 5, True)])
+    others = steady("n2", 0, 40, every=1)
+    detail = check(tmp_path, history([*others, *steady("n1", 5, 40, how="info", every=1)])).detail
+    assert detail["needs_person"] is True
+    assert detail["needs_person_says"].startswith("n1 needs a person")
+    assert "34 s" in detail["needs_person_says"]
+    late = history([*others, *steady("n1", 5, 38, how="info", every=1), (39, 39.1, "n1", "ok")])
+    result = check(tmp_path, late)  # too late, but by itself
+    assert result.verdict == "invalid"
+    assert result.detail["needs_person"] is False
+    well = check(tmp_path, history([*others, *steady("n1", 5, 40, every=1)]))
+    assert well.detail["needs_person"] is False
+    short = check(tmp_path, history([*steady("n1", 5, 8, how="info"), *steady("n2", 0, 8)]))
+    assert short.verdict == "unknown"
+    assert short.detail["needs_person"] is None
+
+
+def test_it_needs_one_after_what_nobody_promised_to_survive_too(tmp_path: Path) -> None:
+    record(tmp_path, [("wipe", 2, 5, True)])
+    result = check(tmp_path, history(steady("n1", 5, 40, how="info", every=1)))
+    assert result.verdict == "valid"
+    assert result.detail["needs_person"] is True
+
+
+def test_a_fault_still_in_force_leaves_open_whether_a_person_is_needed(tmp_path: Path) -> None:
+    record(tmp_path, [("kill", 2, 5, True), ("partition", 7, None, True)])
+    assert check(tmp_path, history(steady("n1", 0, 50))).detail["needs_person"] is None
+
+
+def test_silent_through_the_runs_own_recovery_needs_a_person(tmp_path: Path) -> None:
+    record(tmp_path, [("kill", 2, 5, True)])
+    made = history([*steady("n1", 0, 8), (38.5, 38.6, "n1", "ok")], f="read", final_from=38)
+    journal(tmp_path, recover=8, final=38.2, silent=["n3"])
+    detail = check(tmp_path, made).detail
+    assert detail["needs_person"] is True
+    assert "n3 needs a person" in detail["needs_person_says"]

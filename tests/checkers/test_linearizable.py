@@ -10,20 +10,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from checkers import linearizable
+from checkers.engine_answers import label
 from checkers.explain import explain
-from checkers.linearizable import LINEARIZABLE, Linearizable, label
+from checkers.linearizable import LINEARIZABLE, Linearizable
 from harness.core.checker import CheckContext, Result
 from harness.core.errors import HistoryError, UsageError
+from harness.core.history import read_history
 from tests.checkers.brute import write_keys
 
 HISTORIES = Path(__file__).parents[2].parent / "shared" / "histories"
 
 
 def judge(path: Path, **options: Any) -> Result:
-    def unread() -> Any:
-        raise AssertionError("the engine reads the file by itself")
-
-    return Linearizable(options).check(CheckContext(history_path=path, history=unread))
+    return Linearizable(options).check(CheckContext(history_path=path, history=lambda: read_history(path)))
 
 
 def op(process: int, start: int, end: int | None, f: str, value: Any, result: Any = None, **more: Any) -> Any:
@@ -296,10 +296,46 @@ def test_options_are_checked() -> None:
     assert LINEARIZABLE.load() is Linearizable
     with pytest.raises(UsageError, match="did you mean 'model'"):
         Linearizable({"modell": "register"})
-    with pytest.raises(UsageError, match="expected one of register, cas-register, mutex"):
+    with pytest.raises(UsageError, match="unknown model 'stack'"):
         Linearizable({"model": "stack"})
     with pytest.raises(UsageError, match="expected at least"):
         Linearizable({"time_s": 0})
+
+
+def test_a_long_history_is_not_read_again_unless_its_witness_is_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record(tmp_path / "h.jsonl", op(0, 0, 1, "write", 1), op(0, 2, 3, "read", None, 1))
+
+    def unread() -> Any:
+        raise AssertionError("the engine reads the file by itself")
+
+    monkeypatch.setattr(linearizable, "VERIFIED_OPS", 1)
+    context = CheckContext(history_path=path, history=unread)
+    assert Linearizable().check(context).verdict == "valid"
+    with pytest.raises(AssertionError):
+        Linearizable({"witness": str(tmp_path / "w.jsonl")}).check(context)
+    result = judge(path, witness=str(tmp_path / "w.jsonl"))
+    assert result.detail["witness"]["keys"] == 1
+    assert (tmp_path / "w.jsonl").read_text() == '{"key":"k","order":[0,2]}\n'
+
+
+def test_an_order_that_is_no_witness_makes_the_verdict_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = record(tmp_path / "h.jsonl", op(0, 0, 1, "write", 1), op(0, 2, 3, "read", None, 1))
+    engine = tmp_path / "engine"
+    real = linearizable.engine_path()
+    engine.write_text(f"""#!/bin/sh
+for word in "$@"; do [ "$before" = --witness ] && witness=$word; before=$word; done
+{real} "$@"
+echo '{{"key":"k","order":[2,0]}}' > "$witness"
+""")
+    engine.chmod(0o755)
+    monkeypatch.setenv("SPLITBRAIN_ENGINE", str(engine))
+    result = judge(path)
+    assert result.verdict == "unknown"
+    assert "no witness: key 'k': read of line 3 by process 0 did not meet what it says" in result.reason
 
 
 def test_a_window_that_could_not_be_proven_says_so() -> None:

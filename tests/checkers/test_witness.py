@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from checkers.engine_binary import engine_path
+from checkers.models import MODELS
 from checkers.witness import check_witnesses
 from harness.core.errors import UsageError
 from harness.core.history import History, read_history
@@ -42,7 +43,7 @@ def problems(judged: Any, lines: list[dict[str, Any]]) -> list[str]:
     past, _, folder = judged
     path = folder / "bent.jsonl"
     path.write_bytes(b"".join(msgspec.json.encode(line) + b"\n" for line in lines))
-    return check_witnesses(past, path, "cas-register")
+    return check_witnesses(past, path, MODELS["cas-register"])
 
 
 def test_the_engines_orders_are_witnesses(judged: Any) -> None:
@@ -89,9 +90,7 @@ def ended(past: History, call: int) -> int | None:
     return done.index if done is not None and done.type != "info" else None
 
 
-def test_models_without_a_verifier_are_refused(judged: Any) -> None:
+def test_a_witness_that_is_not_there_is_refused(judged: Any) -> None:
     past, _, folder = judged
-    with pytest.raises(UsageError, match="'queue' can be verified"):
-        check_witnesses(past, folder / "witness.jsonl", "queue")
     with pytest.raises(UsageError, match="cannot read"):
-        check_witnesses(past, folder / "nowhere", "register")
+        check_witnesses(past, folder / "nowhere", MODELS["register"])

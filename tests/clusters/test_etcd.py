@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from clusters.artifacts import Artifact, Artifacts, VersionRefused
-from clusters.systems import _etcd_client as codec
+from clusters.systems import _etcd_wire as codec
 from clusters.systems._etcd_errors import classify, table
 from clusters.systems._etcd_versions import DEFAULT, KNOWN, caveats, nearest, number, resolve
 from clusters.systems.etcd import ETCD, Etcd
@@ -106,6 +106,29 @@ def test_the_nearest_known_version(version: str, near: str) -> None:
 def test_versions_with_known_bugs_say_so(version: str, issues: set[str]) -> None:
     said = " ".join(caveats(version))
     assert {i for i in ("20418", "14370", "13766") if i in said} == issues
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("3.6.16", set()),
+        ("3.6.5", {"20418"}),
+        ("3.6.4", {"20418", "20616"}),
+        ("3.6.1", {"20418", "20616", "20221"}),
+        ("3.5.23", {"20418"}),
+        ("3.5.22", {"20418", "20616"}),
+        ("3.5.8", {"20418", "20616", "20221"}),
+        ("3.5.7", {"20418", "20616", "20221", "15271"}),
+        ("3.4.42", set()),
+        ("3.4.23", {"20418", "20616", "20221", "15271"}),
+        ("3.7.0", set()),
+    ],
+)
+def test_bugs_of_watches_and_leases_are_said_of_the_versions_that_have_them(
+    version: str, said: set[str]
+) -> None:
+    text = " ".join(caveats(version))
+    assert {i for i in ("20418", "20616", "20221", "15271") if i in text} == said
 
 
 class Refusing:
@@ -201,8 +224,21 @@ def test_promises_stand_with_their_source_and_exceptions() -> None:
     assert all(p.source for p in promises.values())
 
 
-def test_the_client_does_what_the_register_needs() -> None:
-    needed = {"read", "write", "cas"}
+def test_the_client_does_what_workloads_need() -> None:
+    needed = {
+        "read",
+        "write",
+        "cas",
+        "kv_txn",
+        "kv_read",
+        "set_add",
+        "set_read",
+        "counter_add",
+        "counter_read",
+    }
+    needed |= {"lease_grant", "lease_revoke", "lease_keepalive", "lease_attach", "lease_read", "generate"}
+    needed |= {"lock_acquire", "lock_read", "lock_write", "lock_write_fenced", "noop"}
+    needed |= {"election_campaign", "election_leader", "watch_put", "watch_events"}
     assert supported(type(Etcd({}).client), needed) == needed
 
 
@@ -219,25 +255,53 @@ def same(a: Any, b: Any) -> bool:
     return json.dumps(a) == json.dumps(b)
 
 
+@pytest.mark.parametrize(
+    ("version", "flag"),
+    [
+        ("3.4.23", None),
+        ("3.5.1", "--experimental-watch-progress-notify-interval=100ms"),
+        ("3.6.16", "--watch-progress-notify-interval=100ms"),
+        ("3.7.0-rc.0", "--watch-progress-notify-interval=100ms"),
+        ("mine", None),
+    ],
+)
+def test_progress_notifications_are_asked_for_where_their_flag_is_known(
+    version: str, flag: str | None
+) -> None:
+    argv = Etcd({}).launch(NODES[0], replace(view(), version=version))[0].argv
+    assert [a for a in argv if "progress" in a] == ([flag] if flag else [])
+
+
 @given(values, values)
 def test_keys_and_values_survive_and_stay_distinct(a: Any, b: Any) -> None:
     assert same(json.loads(b64decode(codec.value_text(a))), a)
     assert (codec.value_text(a) == codec.value_text(b)) == same(a, b)
-    assert (codec.key_text(a) == codec.key_text(b)) == same(a, b)
-    assert b64decode(codec.key_text(a)).startswith(codec.PREFIX.encode())
+    name = codec.key_name(codec.PREFIX, codec.REGISTER, a)
+    assert (name == codec.key_name(codec.PREFIX, codec.REGISTER, b)) == same(a, b)
+    assert name.startswith(codec.PREFIX.encode())
+
+
+@given(values, values, values, values)
+def test_no_objects_keys_lie_among_those_of_another(a: Any, b: Any, x: Any, y: Any) -> None:
+    first = codec.below(codec.PREFIX, codec.SET, a)
+    other = codec.below(codec.PREFIX, codec.SET, b) + codec.encode(y)
+    assert first <= first + codec.encode(x) < codec.behind(first)
+    assert (first <= other < codec.behind(first)) == same(a, b)
+
+
+def text(key: bytes) -> str:
+    return b64encode(key).decode()
 
 
 @given(values, values, values)
 def test_requests_are_the_json_they_should_be(key: Any, old: Any, new: Any) -> None:
-    k = codec.key_text(key)
-    assert json.loads(codec.put_body(k, new)) == {
-        "key": k.decode(),
-        "value": codec.value_text(new).decode(),
-    }
-    assert json.loads(codec.range_body(k, serializable=False)) == {"key": k.decode()}
+    k = codec.key_name(codec.PREFIX, codec.REGISTER, key)
+    assert json.loads(codec.put_body(k, new)) == {"key": text(k), "value": codec.value_text(new).decode()}
+    assert json.loads(codec.put_body(k, new, 7))["lease"] == "7"
+    assert json.loads(codec.range_body(k, serializable=False)) == {"key": text(k)}
     assert json.loads(codec.range_body(k, serializable=True))["serializable"] is True
-    txn = json.loads(codec.cas_body(k, old, new))
-    (compare,), (then,) = txn["compare"], txn["success"]
+    txn = json.loads(codec.txn_body([codec.holds(k, old)], [codec.set_to(k, new), codec.get(k)]))
+    (compare,), (then, read) = txn["compare"], txn["success"]
     assert "failure" not in txn
     assert compare["result"] == "EQUAL"
     if old is None:
@@ -245,6 +309,19 @@ def test_requests_are_the_json_they_should_be(key: Any, old: Any, new: Any) -> N
     else:
         assert (compare["target"], compare["value"]) == ("VALUE", codec.value_text(old).decode())
     assert then.keys() == ({"request_delete_range"} if new is None else {"request_put"})
+    assert read == {"request_range": {"key": text(k)}}
+
+
+def test_requests_for_ranges_leases_and_watches() -> None:
+    whole = {"key": text(b"a/"), "range_end": text(b"a0")}
+    assert json.loads(codec.all_body(b"a/", serializable=False)) == whole
+    both = {"keys_only": True, "serializable": True}
+    assert json.loads(codec.all_body(b"a/", serializable=True, keys_only=True)) == whole | both
+    page = {"revision": "9", "limit": "5", "serializable": True}
+    assert json.loads(codec.page_body(b"a/", b"a0", 9, 5)) == whole | page
+    assert json.loads(codec.lease_body("12")) == {"ID": "12"}
+    asked = json.loads(codec.watch_body(b"a/", 3))["create_request"]
+    assert asked == whole | {"start_revision": "3", "progress_notify": True}
 
 
 # The error table
@@ -335,9 +412,53 @@ def test_log_lines_that_tell_something(text: str, kind: str, term: int | None) -
 
 
 @pytest.mark.parametrize(
+    ("text", "kinds"),
+    [
+        (line("found hash mismatch", "warn"), ["corruption"]),
+        (line("same compact revision then hashes must match", "warn"), ["corruption"]),
+        (line("Detected compaction hash mismatch", "error"), ["corruption"]),
+        (
+            line("checkInitialHashKV failed", "error", error="8e9e found data inconsistency with peers"),
+            ["corruption"],
+        ),
+        (line("failed to apply request", "warn", error="etcdserver: corrupt cluster"), ["corruption"]),
+        (line("snap file is corrupt", "warn"), ["corruption"]),
+        (line("range failed to find revision pair", "fatal"), ["crash", "corruption"]),
+        (line("failed to read WAL", "fatal", error="walpb: crc mismatch"), ["crash", "corruption"]),
+        (line("failed to open database", "panic", error="checksum error"), ["crash", "corruption"]),
+        (
+            line(
+                "tocommit(9) is out of range [lastIndex(3)]. Was the raft log corrupted, truncated, or lost?",
+                "panic",
+            ),
+            ["crash", "corruption"],
+        ),
+        (
+            "panic: assertion failed: Page expected to be: 7, but self identifies as 0",
+            ["crash", "corruption"],
+        ),
+    ],
+)
+def test_log_lines_that_tell_of_corrupt_data(text: str, kinds: list[str]) -> None:
+    assert [e.kind for e in Etcd({}).events("n1", [(5, text)])] == kinds
+
+
+def test_an_alarm_that_repeats_itself_is_told_once_a_log() -> None:
+    text = line("failed to apply request", "warn", error="etcdserver: corrupt cluster")
+    other = line("found hash mismatch", "warn")
+    events = list(Etcd({}).events("n1", [(5, text), (6, other), (7, text), (8, text)]))
+    assert [(e.time, e.kind) for e in events] == [(5, "corruption"), (6, "corruption")]
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "",
+        line("starting initial corruption check"),
+        line("initial corruption checking passed; no corruption"),
+        line("finished compaction hash check"),
+        line("storing new hash"),
+        line("repaired WAL", "warn", error="unexpected EOF"),
         "goroutine 1 [running]:",
         line("ready to serve client requests"),
         line("slow fdatasync", "warn"),

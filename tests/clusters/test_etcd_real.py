@@ -1,90 +1,23 @@
-"""A real etcd 3.6.16, one node on loopback: client, status and logs against what it really says.
-
-Built once into the cache (about 50 s); without a network and a cache these tests skip, in CI they fail.
-"""
+"""A real etcd 3.6.16, one node on loopback: registers, status and logs against what it really says."""
 
 from __future__ import annotations
 
-import os
 import signal
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from clusters.artifacts import Artifacts
-from clusters.systems._etcd_client import EtcdClient
-from clusters.systems.etcd import Etcd
-from harness.core.cluster import Node, View
-from harness.core.errors import ArtifactError, Definite, Indeterminate, Mismatch, OperationError
-from harness.core.system import Install
-
-NODE = Node("n1", "127.0.0.1")
-
-
-class Running:
-    """One etcd process, which tests may stop, continue and kill by its pid."""
-
-    def __init__(self, system: Etcd, install: Install, folder: Path) -> None:
-        self.system = system
-        self.log = folder / "etcd.log"
-        view = View(
-            nodes=(NODE,),
-            run="test",
-            version=install.version,
-            options=system.options,
-            program=install.program,
-            data_dir=str(folder / "data"),
-        )
-        (self._how,) = system.launch(NODE, view)
-        self.start()
-
-    def start(self) -> None:
-        with self.log.open("a") as log:
-            self.process = subprocess.Popen(self._how.argv, stdout=log, stderr=log, env=self._how.env)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                return self.system.ready(NODE, 1.0)
-            except (OSError, OperationError):
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    self.end()
-                    raise
-                time.sleep(0.05)
-
-    def signal(self, number: signal.Signals) -> None:
-        os.kill(self.process.pid, number)
-
-    def end(self) -> None:
-        self.process.kill()  # also ends a stopped one
-        self.process.wait(10)
-
-    def client(self, timeout_s: float = 2.0, reads: str = "linearizable") -> EtcdClient:
-        client = self.system.client.open(NODE, None, {"reads": reads}, timeout_s)
-        assert isinstance(client, EtcdClient)
-        return client
+from harness.core.errors import Definite, Indeterminate, Mismatch
+from tests.clusters.real_etcd import Member, running
 
 
 @pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with socket.create_server(("127.0.0.1", 0)) as a, socket.create_server(("127.0.0.1", 0)) as b:
-        ports = {"client": a.getsockname()[1], "peer": b.getsockname()[1]}
-    system = Etcd({}, ports=ports)
-    try:
-        install = system.install(None, Artifacts())
-    except ArtifactError as e:
-        if os.environ.get("SPLITBRAIN_REQUIRE"):  # CI: not to be had is a failure there
-            raise
-        pytest.skip(f"no etcd to be had: {e}")
-    running = Running(system, install, tmp_path_factory.mktemp("etcd"))
-    yield running
-    running.end()
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Member]:
+    with running(tmp_path_factory.mktemp("etcd")) as (member,):
+        yield member
 
 
-def test_a_register_from_nothing_to_nothing(etcd: Running) -> None:
+def test_a_register_from_nothing_to_nothing(etcd: Member) -> None:
     c = etcd.client()
     assert c.read("a").value is None
     assert c.write("a", 1).value == 1
@@ -108,7 +41,7 @@ def test_a_register_from_nothing_to_nothing(etcd: Running) -> None:
 @pytest.mark.parametrize(
     "value", [0, 1, True, False, "1", "", "ü\0", -(2**63), [1, None, "x"], {"a": [True]}]
 )
-def test_types_survive_and_are_compared_as_what_they_are(etcd: Running, value: object) -> None:
+def test_types_survive_and_are_compared_as_what_they_are(etcd: Member, value: object) -> None:
     c = etcd.client()
     c.write(("types", 1), value)
     read = c.read(("types", 1)).value
@@ -119,7 +52,7 @@ def test_types_survive_and_are_compared_as_what_they_are(etcd: Running, value: o
     c.close()
 
 
-def test_keys_of_different_types_are_different_objects(etcd: Running) -> None:
+def test_keys_of_different_types_are_different_objects(etcd: Member) -> None:
     c = etcd.client()
     for key in (1, "1", None, "k/\u00e9\n", "a" * 500):
         assert c.read(key).value is None
@@ -129,7 +62,7 @@ def test_keys_of_different_types_are_different_objects(etcd: Running) -> None:
     c.close()
 
 
-def test_a_large_value_comes_back_whole(etcd: Running) -> None:
+def test_a_large_value_comes_back_whole(etcd: Member) -> None:
     c = etcd.client()
     value = ["x" * 1000] * 300  # the answer is chunked, and takes many reads
     c.write("large", value)
@@ -140,7 +73,7 @@ def test_a_large_value_comes_back_whole(etcd: Running) -> None:
     c.close()
 
 
-def test_revisions_grow_with_writes_and_only_with_them(etcd: Running) -> None:
+def test_revisions_grow_with_writes_and_only_with_them(etcd: Member) -> None:
     c = etcd.client()
     first = c.write("r", 1).ext
     assert c.read("r").ext == first
@@ -152,20 +85,22 @@ def test_revisions_grow_with_writes_and_only_with_them(etcd: Running) -> None:
     c.close()
 
 
-def test_serializable_reads_are_asked_for_as_such(etcd: Running) -> None:
+def test_serializable_reads_are_asked_for_as_such(etcd: Member) -> None:
     c = etcd.client(reads="serializable")
-    c.write("s", 5)
-    assert c.read("s").value == 5
+    assert "revision" in c.write("s", 5).ext
+    read = c.read("s")
+    assert read.value == 5
+    assert "revision" not in read.ext  # it would be the node's own, which no order of real time binds
     c.close()
 
 
-def test_status_and_barrier(etcd: Running) -> None:
-    status = etcd.system.status(NODE, 2.0)
+def test_status_and_barrier(etcd: Member) -> None:
+    status = etcd.system.status(etcd.node, 2.0)
     assert (status.role, status.leader) == ("leader", "n1")
     assert status.term is not None
     assert status.term >= 2
-    revision = etcd.system.barrier(NODE, 2.0)
-    after = etcd.system.status(NODE, 2.0)
+    revision = etcd.system.barrier(etcd.node, 2.0)
+    after = etcd.system.status(etcd.node, 2.0)
     assert after.revision == revision
     assert revision is not None
     assert status.revision == revision - 1
@@ -175,15 +110,15 @@ def test_status_and_barrier(etcd: Running) -> None:
     assert after.applied == after.commit
 
 
-def test_readiness_does_not_write_below_the_registers_prefix(etcd: Running) -> None:
+def test_readiness_does_not_write_below_the_registers_prefix(etcd: Member) -> None:
     c = etcd.client()
     before = c.read("n1").value
-    etcd.system.ready(NODE, 2.0)
+    etcd.system.ready(etcd.node, 2.0)
     assert c.read("n1").value == before
     c.close()
 
 
-def test_a_paused_server_times_out_and_its_late_answers_reach_nobody(etcd: Running) -> None:
+def test_a_paused_server_times_out_and_its_late_answers_reach_nobody(etcd: Member) -> None:
     c = etcd.client(timeout_s=0.3)
     c.write("p", "before")
     etcd.signal(signal.SIGSTOP)
@@ -194,7 +129,7 @@ def test_a_paused_server_times_out_and_its_late_answers_reach_nobody(etcd: Runni
         with pytest.raises(Definite, match="timeout"):
             c.read("p")
         with pytest.raises(OSError, match="timeout"):
-            etcd.system.status(NODE, 0.2)
+            etcd.system.status(etcd.node, 0.2)
     finally:
         etcd.signal(signal.SIGCONT)
     c = etcd.client()
@@ -204,7 +139,7 @@ def test_a_paused_server_times_out_and_its_late_answers_reach_nobody(etcd: Runni
     c.close()
 
 
-def test_a_killed_server_refuses_and_what_it_acknowledged_is_there_again(etcd: Running) -> None:
+def test_a_killed_server_refuses_and_what_it_acknowledged_is_there_again(etcd: Member) -> None:
     c = etcd.client()
     c.write("kept", 1)
     etcd.end()
@@ -213,13 +148,14 @@ def test_a_killed_server_refuses_and_what_it_acknowledged_is_there_again(etcd: R
     with pytest.raises(Definite):
         c.read("kept")
     with pytest.raises(OSError, match="refused"):
-        etcd.system.ready(NODE, 1.0)
+        etcd.system.ready(etcd.node, 1.0)
     etcd.start()
+    etcd.await_ready()
     assert c.read("kept").value == 1
     c.close()
 
 
-def test_the_log_tells_of_starts_and_elections(etcd: Running) -> None:
+def test_the_log_tells_of_starts_and_elections(etcd: Member) -> None:
     lines = etcd.log.read_text().splitlines()
     events = list(etcd.system.events("n1", enumerate(lines)))
     kinds = [e.kind for e in events]
@@ -228,6 +164,6 @@ def test_the_log_tells_of_starts_and_elections(etcd: Running) -> None:
     elections = [e.term for e in events if e.kind == "election"]
     assert len(elections) == kinds.count("start")
     assert elections == sorted(set(elections), key=lambda t: t or 0)
-    assert etcd.system.status(NODE, 2.0).term == elections[-1]
+    assert etcd.system.status(etcd.node, 2.0).term == elections[-1]
     assert "leader-seen" in kinds
     assert "crash" not in kinds

@@ -31,6 +31,11 @@ class Done(NamedTuple):
         return dict(json.loads(self.out))
 
 
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file of lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def splitbrain(*args: object, timeout_s: float = 120) -> Done:
     """Run `splitbrain ARGS` to its end."""
     command = [sys.executable, "-P", "-m", "splitbrain", *map(str, args)]

@@ -127,6 +127,10 @@ def test_a_cluster_that_exists_is_judged_and_keeps_its_data(existing: Existing, 
     events = map(json.loads, (run_dir / "history.jsonl").read_text().splitlines())
     final = [e for e in events if (e.get("ext") or {}).get("final")]
     assert {e["node"] for e in final} == {"n1", "n2", "n3"}
+    dumps = [json.loads((run_dir / "dump" / f"n{i}.json").read_text()) for i in (1, 2, 3)]
+    assert dumps[0]["content"] == dumps[1]["content"] == dumps[2]["content"]
+    assert all(key.startswith(f"splitbrain/{run}/") for key in dumps[0]["content"])
+    assert len(dumps[0]["content"]) > 3
     assert splitbrain("check", run_dir, "--json").results["verdict"] == "valid"
 
 
@@ -146,6 +150,27 @@ def test_an_interrupted_run_takes_its_keys_along(existing: Existing, tmp_path: P
     done = run_altered(code, tmp_path, *more)
     assert done.code == 130
     assert set(existing.keys()) == {"splitbrain/mine", "yours"}
+
+
+def test_what_a_node_holds_that_never_came_back_is_not_known(existing: Existing, tmp_path: Path) -> None:
+    from tests.runs.test_endings import AT_PHASE, run_altered
+
+    paused = existing.processes[2].pid  # it may lead; then the others have to elect first
+    code = "import harness.lifecycle\nharness.lifecycle.RECOVER_S = 6\n"
+    code += AT_PHASE.format(phase="recover", action=f"os.kill({paused}, signal.SIGSTOP)")
+    more = ("--provider", "attach", "--nodes", existing.nodes, "--time", "1s", "--seed", "5")
+    try:
+        done = run_altered(code, tmp_path, *more)
+    finally:
+        os.kill(paused, signal.SIGCONT)
+    run_dir = Path(done.results["run"])
+    dumps = {f.stem: json.loads(f.read_text()) for f in (run_dir / "dump").iterdir()}
+    assert dumps["n3"].keys() == {"format", "node", "error"}
+    assert dumps["n3"]["error"].startswith("took no write after healing: ")
+    assert dumps["n1"]["content"] == dumps["n2"]["content"] != {}
+    lines = map(json.loads, (run_dir / "journal.jsonl").read_text().splitlines())
+    (final,) = (line for line in lines if line.get("phase") == "final")
+    assert (final["silent"], final["behind"]) == (["n3"], [])
 
 
 def test_a_node_that_does_not_answer_is_named_by_its_address(existing: Existing, tmp_path: Path) -> None:

@@ -1,25 +1,15 @@
 """The first whole: a real etcd cluster under partitions, kills and pauses, and what it leaves behind."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from checkers.plant import plant_stale_read
 from clusters.means.leftovers import leftovers
-from tests.runs.commands import Done, splitbrain
+from tests.runs.commands import Done, lines, splitbrain
 
 pytestmark = [pytest.mark.netns, pytest.mark.rootless]
-
-
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("runs")
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +22,6 @@ def demo(out: Path) -> Done:
 @pytest.fixture(scope="module")
 def run_dir(demo: Done) -> Path:
     return Path(demo.results["run"])
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_a_correct_system_is_not_accused_and_every_fault_shows(demo: Done) -> None:

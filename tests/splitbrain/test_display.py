@@ -12,7 +12,8 @@ from harness.admission import Admission
 from harness.core.fault import Evidence, Plan
 from harness.core.ledger import Ledger
 from harness.core.spec import Spec
-from splitbrain.display import Follower, Live, Plain, Rate, Tail
+from splitbrain.display import Follower, Live, Plain, Rate
+from splitbrain.tail import Tail
 from tests.splitbrain.helpers import ROOT
 
 SPEC = Spec(version="3.6.16", time_s=30.0, seed=7)
@@ -150,6 +151,19 @@ def test_of_two_leaders_the_higher_term_counts(growing: Growing) -> None:
     growing.sample("n2", ok=False, error="timeout")
     follower.poll()
     assert follower.leader == ("n1", 2)
+    follower.close()
+
+
+def test_keys_checked_meanwhile_are_counted_once(growing: Growing) -> None:
+    follower = Follower(growing.path)
+    follower.poll()
+    assert follower.checked_words == ""
+    with (growing.path / "incremental.jsonl").open("ab") as file:
+        for key, verdict in (("k1", "valid"), ("k1", "valid"), (1, "unknown"), ("1", "invalid")):
+            file.write(msgspec.json.encode({"time": 1, "key": key, "verdict": verdict, "reason": ""}) + b"\n")
+        file.write(b'{"end":"done","time":2}\n')
+    follower.poll()
+    assert follower.checked_words == "3 keys checked, 1 in violation"
     follower.close()
 
 

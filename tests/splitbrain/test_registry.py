@@ -67,3 +67,32 @@ def test_a_broken_one_that_is_asked_for_is_an_error(tmp_path: Path) -> None:
     assert done.returncode == 4
     assert len(done.stderr.splitlines()) == 1
     assert "acme_missing" in done.stderr
+
+
+def test_a_checker_called_like_its_workload_owns_options_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lock` is a workload and a checker; a bare name means the workload's."""
+    from harness.core.descriptor import Descriptor
+    from harness.core.options import Option
+    from splitbrain import spec as specs
+
+    options = (
+        Option(name="fencing", default=True, summary=""),
+        Option(name="drift", default=0.1, summary=""),
+    )
+    lock = Descriptor(name="lock", summary="", target="nowhere:at_all", options=options)
+    real = registry.describe
+    described = [real("checkers", name) for name in registry.names("checkers") if name != "lock"]
+    monkeypatch.setattr(registry, "descriptors", lambda _: [*described, lock])
+    monkeypatch.setattr(specs, "_refuse_what_the_client_cannot", lambda _: None)
+    flags = {"workload": "lock", "faults": "none", "opt": ["fencing=false", "drift=0.2"]}
+    spec = specs.resolve(None, flags)
+    assert spec.of("lock")["fencing"] is False
+    assert spec.of("lock-checker") == {"fencing": True, "drift": 0.2}
+    monkeypatch.setattr(
+        registry, "describe", lambda group, name: lock if group == "checkers" else real(group, name)
+    )
+    assert registry.checker_options("lock", {}, spec) == {"fencing": True, "drift": 0.2}
+    assert registry.checker_options("lock", {"fencing": False}, spec) == {"fencing": False, "drift": 0.2}
+    assert specs.resolve(None, {**flags, "opt": ["lock-checker.fencing=false"]}).of("lock")["fencing"] is True
+    assert registry.checker_owner("lock", {"lock", "etcd"}) == "lock-checker"
+    assert registry.checker_owner("lock", {"etcd"}) == "lock"

@@ -298,3 +298,16 @@ def test_admission_is_true_or_false(tmp_path: Path) -> None:
     assert not specs.resolve(None, {"admission": False}).admission
     with pytest.raises(UsageError, match="admission = 'no': expected true or false"):
         specs.resolve(toml(tmp_path, 'admission = "no"'), {})
+
+
+def test_fail_fast_is_asked_for_and_repeated(tmp_path: Path) -> None:
+    assert not specs.resolve(None, {}).fail_fast
+    assert "--fail-fast" not in specs.command_line(specs.resolve(None, {}))
+    for spec in (
+        specs.resolve(None, {"fail-fast": True}),
+        specs.resolve(toml(tmp_path, "fail-fast = true"), {}),
+    ):
+        assert spec.fail_fast
+        assert "--fail-fast" in shlex.split(specs.command_line(spec))
+    with pytest.raises(UsageError, match="fail-fast = 1: expected true or false"):
+        specs.resolve(toml(tmp_path, "fail-fast = 1"), {})
