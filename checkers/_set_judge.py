@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -191,8 +190,7 @@ class Judge:
         key = self._seen.sets[number].key
         asked = int(self.asked[read])
         o = operation(self._history, asked)
-        said = element if not isinstance(element, tuple) else msgspec.json.decode(element[1])
-        what = f"the {by(o)} returned {text(said)} as an element{of(key)} at {Clock([o])(o['end_ns'])}"
+        what = f"the {by(o)} returned {text(element)} as an element{of(key)} at {Clock([o])(o['end_ns'])}"
         positions = [asked]
         if kind == "duplicated":
             said = f"{what} more than once; a set holds an element once"

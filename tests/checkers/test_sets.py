@@ -151,7 +151,7 @@ def test_duplicated() -> None:
     assert check(history(add(1, 0, 1), read([1], 2, 3))).verdict == "valid"
     assert kinds(check(history(add(1, 0, 1), read([1, 1], 2, 3)))) == ["duplicated"]
     # JSON tells them apart, and so does the check.
-    mixed = [True, 1, "1", None, 1.0, [1], {"a": 1}]
+    mixed = [True, 1, "1", None, 1.5, [1], [True], {"a": 1}]
     ops = [add(x, i, i + 1) for i, x in enumerate(mixed)]
     assert check(history(*ops, read(mixed, 20, 21))).verdict == "valid"
     assert kinds(check(history(*ops, read([*mixed, True], 20, 21)))) == ["duplicated"]
@@ -161,6 +161,9 @@ def test_phantom() -> None:
     assert kinds(check(history(add(1, 0, 1), read([1, 2], 2, 3)))) == ["phantom"]
     assert kinds(check(history(add(1, 0, 1), read([1, 2], 2, 3), add(2, 4, 5)))) == ["phantom"]
     assert check(history(add(1, 0, 1), read([1, 2], 2, 3), add(2, 3, 5))).verdict == "valid"
+    odd = check(history(add(1, 0, 1), read([1, [True]], 2, 3)))
+    assert kinds(odd) == ["phantom"]
+    assert "returned [true] as an element of k" in odd.reason
     other = add(2, 0, 1, key="other")
     assert kinds(check(history(add(1, 0, 1), other, read([1, 2], 2, 3)))) == ["phantom"]
 
