@@ -216,18 +216,19 @@ def main() -> None:
     os.environ["GOMAXPROCS"] = "1"
     signal.signal(signal.SIGTERM, _end)
     spec = msgspec.json.decode((run_dir / "spec.json").read_bytes(), type=Spec)
-    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))
-    given = wanted(workload(spec.concurrency, spec.seed).checkers)
+    workload = registry.create("workloads", spec.workload, spec.of(spec.workload))(
+        spec.concurrency, spec.seed
+    )
+    given = wanted(workload.checkers)
     if given is None:
         return
     options = registry.checker_options(CHECK, given, spec)
     options.pop("witness", None)  # that file is the last check's
     options |= {name: min(most, options.get(name, most)) for name, most in _limits.items()}
-    budgets = (spec.of(spec.workload).get("ops_per_key"), spec.of(spec.workload).get("infos_per_key"))
     folder = run_dir / _scratch
     folder.mkdir(exist_ok=True)
     out = LineFile(run_dir / FILE)
-    keys = Keys(*budgets)
+    keys = Keys(workload.ops_per_key, workload.infos_per_key)
     try:
         _watch(run_dir, keys, options, folder, out)
     except _Ended:

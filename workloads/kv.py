@@ -138,5 +138,7 @@ def _kv(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
         ),
         checkers={"linearizable": ("linearizable", {"model": "kv"})},
         key_ops=frozenset({"txn", "read"}),
+        ops_per_key=budget,
+        infos_per_key=options["infos_per_map"],
         calls={"txn": "kv_txn", "read": "kv_read"},
     )

@@ -109,4 +109,6 @@ def _register(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
         ),
         checkers={"linearizable": ("linearizable", {"model": "cas-register"})},
         key_ops=REGISTER.needs,
+        ops_per_key=budget,
+        infos_per_key=options["infos_per_key"],
     )

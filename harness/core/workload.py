@@ -19,6 +19,9 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
 
     `needs` are methods of a client. They are called as their `f`, unless `calls` (`f` -> method) says
     otherwise: a `read` of a set and one of a register are one word in a history and two methods.
+
+    `ops_per_key` and `infos_per_key` are the operations and unknown outcomes after which a key is not touched
+    again but for final reads, None where there is no such end: so it can be checked while the run goes on.
     """
 
     name: str
@@ -28,6 +31,8 @@ class Workload(msgspec.Struct, frozen=True, kw_only=True):
     key_ops: frozenset[str] = frozenset()
     final_read: str | None = "read"
     calls: Mapping[str, str] = {}
+    ops_per_key: int | None = None
+    infos_per_key: int | None = None
 
     @property
     def must_succeed(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
+from splitbrain import registry
 from splitbrain import spec as specs
 
 FULL = """
@@ -311,3 +312,19 @@ def test_fail_fast_is_asked_for_and_repeated(tmp_path: Path) -> None:
         assert "--fail-fast" in shlex.split(specs.command_line(spec))
     with pytest.raises(UsageError, match="fail-fast = 1: expected true or false"):
         specs.resolve(toml(tmp_path, "fail-fast = 1"), {})
+
+
+@pytest.mark.parametrize("workload", ["counter", "noop"])
+def test_what_is_only_judged_at_the_end_cannot_fail_fast(workload: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"workload '{workload}' has no check that can be made while it runs"
+    ):
+        specs.resolve(None, {"workload": workload, "fail-fast": True})
+
+
+@pytest.mark.parametrize("workload", ["register", "kv"])
+def test_what_is_checked_meanwhile_has_keys_that_end(workload: str) -> None:
+    spec = specs.resolve(None, {"workload": workload, "fail-fast": True})
+    made = registry.create("workloads", workload, spec.of(workload))(spec.concurrency, spec.seed)
+    assert made.ops_per_key == 100
+    assert made.infos_per_key is not None
