@@ -15,7 +15,7 @@ from checkers._set_seen import Seen
 from checkers._windows import anomaly, by, more, of, operation
 from checkers.explain import Clock, text
 from harness.core.checker import Anomaly
-from harness.core.history import History, original
+from harness.core.history import History
 
 KINDS: Final = ("lost", "failed-add", "phantom", "duplicated", "flicker", "stale", "fork")
 _wide: Final = 1 << 33  # above every position
@@ -190,7 +190,7 @@ class Judge:
         key = self._seen.sets[number].key
         asked = int(self.asked[read])
         o = operation(self._history, asked)
-        what = f"the {by(o)} returned {text(original(element))} as an element{of(key)} at {Clock([o])(o['end_ns'])}"
+        what = f"the {by(o)} returned {text(element)} as an element{of(key)} at {Clock([o])(o['end_ns'])}"
         positions = [asked]
         if kind == "duplicated":
             said = f"{what} more than once; a set holds an element once"
@@ -220,11 +220,13 @@ class Judge:
         positions.append(source)
         witness = operation(history, source)
         key, name = seen.sets[number].key, text(self._names([element])[0][1])
-        latest = max(shown, key=lambda r: int(self.asked[r]), default=None)
+        other = self._other(kind, read, shown)
         operations = [missed, witness]
-        if latest is not None:
-            positions.append(int(self.asked[latest]))
-            operations.append(operation(history, int(self.asked[latest])))
+        if kind == "flicker":
+            positions.append(int(self.asked[self.first[element]]))
+        if other is not None:
+            positions.append(int(self.asked[other]))
+            operations.append(operation(history, int(self.asked[other])))
         clock = Clock(operations)
         how = (
             f"the add of {name} to {text(key, bare=True) if key is not None else 'the set'} by process"
@@ -243,19 +245,26 @@ class Judge:
             said += (
                 f" although it returned {text(self._names([newer])[0][1])}, whose add began only after that"
             )
-        said += self._aftermath(kind, latest, operations, clock, at_node=bool(self.lost_at_node[element]))
+        said += self._aftermath(kind, other, operations, clock, at_node=bool(self.lost_at_node[element]))
         a = anomaly(
             history, kind, key, positions, said + more(elements - 1, "element"), [missed["node"] or ""]
         )
         return int(self.done[read]), a
 
+    def _other(self, kind: str, read: int, shown: list[int]) -> int | None:
+        """Of the reads that show what `read` misses: the last one, or where it came back the first after it."""
+        if kind == "lost":
+            return max(shown, key=lambda r: int(self.asked[r]), default=None)
+        later = [r for r in shown if self.least[r] > self.least[read]]
+        return min(later or shown, key=lambda r: int(self.done[r]))
+
     def _aftermath(
-        self, kind: str, latest: int | None, operations: list[dict[str, Any]], clock: Clock, *, at_node: bool
+        self, kind: str, other: int | None, operations: list[dict[str, Any]], clock: Clock, *, at_node: bool
     ) -> str:
         missed, last = operations[0], operations[-1]
         if kind != "lost":
             return f"; it was there again when the {by(last)} was answered at {clock(last['end_ns'])}"
-        if latest is None:
+        if other is None:
             return "; no read ever returned it"
         if at_node and last["end_ns"] > missed["start_ns"]:
             return f"; the {by(last)} still returned it, so it is lost on {missed['node'] or 'one node'} only"

@@ -43,7 +43,7 @@ class Seen:
 
     def __init__(self, ctx: CheckContext, history: History) -> None:
         self.sets: list[_Set] = []
-        self.odd: dict[tuple[int, str], list[Any]] = {}  # (set, kind) -> [read, element, how many]
+        self.odd: dict[tuple[int, str], tuple[int, Any, set[Any]]] = {}  # (set, kind) -> read, element, all
         owner, attempt, adds_at, adds_of = array("i"), array("i"), array("i"), array("i")
         reads_at, reads_of, sizes, shown = array("i"), array("i"), array("i"), array("i")
         self._scan(ctx, history, (owner, attempt, adds_at, adds_of, reads_at, reads_of, sizes, shown))
@@ -101,30 +101,27 @@ class Seen:
         """The numbers of a read's elements, each once; what cannot be there is noted and left out."""
         if type(value) is not list:
             raise malformed(ctx, position, f"a read of a set returned {text(value)}; expected a list")
+        said = value
         if not _plain.issuperset(map(type, value)):
             value = [identity(x) for x in value]
         numbers: list[int | None] = list(map(own.ids.get, value))
         if len(set(value)) != len(value):
-            self._duplicated(own, value, read)
+            met: set[Any] = set()
+            for element, shown in zip(value, said, strict=True):
+                if element in met:
+                    self._note(own, "duplicated", read, element, shown)
+                met.add(element)
             numbers = list(dict.fromkeys(numbers))
         if None in numbers:
-            for element in dict.fromkeys(value):
+            for element, shown in zip(value, said, strict=True):
                 if element not in own.ids:
-                    self._note(own, "failed-add" if element in own.failed else "phantom", read, element)
+                    kind = "failed-add" if element in own.failed else "phantom"
+                    self._note(own, kind, read, element, shown)
         return [n for n in numbers if n is not None]
 
-    def _duplicated(self, own: _Set, value: list[Any], read: int) -> None:
-        met: set[Any] = set()
-        twice: dict[Any, None] = {}
-        for element in value:
-            if element in met:
-                twice[element] = None
-            met.add(element)
-        for element in twice:
-            self._note(own, "duplicated", read, element)
-
-    def _note(self, own: _Set, kind: str, read: int, element: Any) -> None:
-        self.odd.setdefault((own.number, kind), [read, element, set()])[2].add(element)
+    def _note(self, own: _Set, kind: str, read: int, element: Any, shown: Any) -> None:
+        """Keep the first read and element of each set and kind, count the elements."""
+        self.odd.setdefault((own.number, kind), (read, shown, set()))[2].add(element)
 
 
 def _acts(history: History) -> bytes:

@@ -163,21 +163,6 @@ def identity(value: Any) -> Any:
     return value
 
 
-def original(stand_in: Any) -> Any:
-    """The JSON value that an `identity` stands for.
-
-    >>> original(identity([1, True, {"a": [2]}]))
-    [1, True, {'a': [2]}]
-    """
-    if isinstance(stand_in, frozenset):
-        return {name: original(member) for name, member in stand_in}
-    if isinstance(stand_in, tuple):
-        if len(stand_in) == 2 and isinstance(stand_in[1], bool):
-            return stand_in[1]
-        return list(map(original, stand_in))
-    return stand_in
-
-
 def open_text(path: Path) -> IO[bytes]:
     """A history file opened for reading, decompressed by its ending.
 

@@ -123,6 +123,20 @@ def test_flicker() -> None:
     assert "1 was seen by the read by process 2 on n1 of k" in result.reason
 
 
+def test_a_read_under_way_had_not_seen_it_yet() -> None:
+    ops = [add(1, 0, 1), read([1], 2, 9), read([1], 10, 11)]
+    assert kinds(check(history(*ops, read([], 3, 4)))) == ["stale"]
+    result = check(history(*ops, read([], 9.5, 9.7), read([1], 12, 13)))
+    assert kinds(result) == ["flicker"]
+    assert "there again when the read by process 2 on n1" in result.reason
+    assert [o["f"] for o in result.anomalies[0].window] == ["add", "read", "read", "read"]
+
+
+def test_one_too_many_does_not_make_up_for_one_too_few() -> None:
+    result = check(history(add(1, 0, 1), read([1, 1], 2, 3), read([], 4, 5)))
+    assert kinds(result) == ["lost", "duplicated"]
+
+
 def test_missing_behind_a_newer_one() -> None:
     """The read began before either add ended, yet it shows the later one without the earlier."""
     ops = [add(1, 1, 2), add(2, 3, 5)]
@@ -137,7 +151,7 @@ def test_duplicated() -> None:
     assert check(history(add(1, 0, 1), read([1], 2, 3))).verdict == "valid"
     assert kinds(check(history(add(1, 0, 1), read([1, 1], 2, 3)))) == ["duplicated"]
     # JSON tells them apart, and so does the check.
-    mixed = [True, 1, "1", None, 1.5, [1], {"a": 1}]
+    mixed = [True, 1, "1", None, 1.5, [1], [True], {"a": 1}]
     ops = [add(x, i, i + 1) for i, x in enumerate(mixed)]
     assert check(history(*ops, read(mixed, 20, 21))).verdict == "valid"
     assert kinds(check(history(*ops, read([*mixed, True], 20, 21)))) == ["duplicated"]
@@ -147,6 +161,9 @@ def test_phantom() -> None:
     assert kinds(check(history(add(1, 0, 1), read([1, 2], 2, 3)))) == ["phantom"]
     assert kinds(check(history(add(1, 0, 1), read([1, 2], 2, 3), add(2, 4, 5)))) == ["phantom"]
     assert check(history(add(1, 0, 1), read([1, 2], 2, 3), add(2, 3, 5))).verdict == "valid"
+    odd = check(history(add(1, 0, 1), read([1, [True]], 2, 3)))
+    assert kinds(odd) == ["phantom"]
+    assert "returned [true] as an element of k" in odd.reason
     other = add(2, 0, 1, key="other")
     assert kinds(check(history(add(1, 0, 1), other, read([1, 2], 2, 3)))) == ["phantom"]
 

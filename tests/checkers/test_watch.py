@@ -176,6 +176,12 @@ def test_what_one_watch_shows_all_must() -> None:
     assert kinds(check(history(A, unknown, shows, lacks))) == ["bookmarkable"]
 
 
+def test_one_too_many_does_not_make_up_for_one_too_few() -> None:
+    assert kinds(check(history(A, B, C, watch(6, [ALL[0], *ALL[2:]], (6, 7))))) == ["reliable", "past"]
+    twice = [ALL[0], ALL[0], *ALL[2:]]
+    assert kinds(check(history(A, B, C, watch(1, twice, (6, 7))))) == ["reliable", "unique"]
+
+
 def test_lost() -> None:
     kept = watch(1, ALL, (6, 7), bookmark=9, final=True)
     for events in ([ALL[0], *ALL[2:]], ALL[:2]):
@@ -218,8 +224,8 @@ def test_repeated_values_are_not_traced() -> None:
     result = check(history(*ops, watch(1, [[5, "a", 1]], (4, 5), bookmark=6)))
     assert result.detail["untraced_events"] == 1
     # JSON tells these apart.
-    ops = [put([["a", x]], (i, i + 0.5), i + 1) for i, x in enumerate([1, True, "1", 1.0, [1]])]
-    events = [[i + 1, "a", x] for i, x in enumerate([1, True, "1", 1.0, [1]])]
+    ops = [put([["a", x]], (i, i + 0.5), i + 1) for i, x in enumerate([1, True, "1", 1.5, [1]])]
+    events = [[i + 1, "a", x] for i, x in enumerate([1, True, "1", 1.5, [1]])]
     assert check(history(*ops, watch(1, events, (8, 9)))).verdict == "valid"
     assert kinds(check(history(*ops, watch(1, [events[0], *events[2:]], (8, 9))))) == ["reliable"]
 
