@@ -49,17 +49,9 @@ def kinds() -> dict[str, Kind]:
     for name in registry.names("workloads"):
         out[name] = Kind(("--workload", name, *brief))
         out[f"{name}-docker"] = Kind(("--workload", name, *brief, "--provider", "docker"), seeds=2)
-    paused = (
-        "--workload",
-        "lock",
-        *brief,
-        "--opt",
-        "ttl_s=1",
-        "--opt",
-        "pause_share=0.3",
-        "--opt",
-        "pause_s=4",
-    )
+    # Longer: while holders pause there is less to do, and each fault must meet enough operations.
+    options = [word for o in ("ttl_s=1", "pause_share=0.2", "pause_s=4") for word in ("--opt", o)]
+    paused = ("--workload", "lock", *faults, "--time", "30s", *options)
     out["lock-plain"] = Kind((*paused, "--opt", "fencing=false", "--expect", "invalid"), "invalid")
     out["lock-fenced"] = Kind((*paused, "--opt", "fencing=true"))
     return out

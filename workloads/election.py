@@ -37,7 +37,7 @@ ELECTION: Final = Descriptor(
         Option(name="hold_s", default=0.2, least=0, most=3600, summary="a term of office, in seconds"),
         Option(
             name="retry_s",
-            default=0.2,
+            default=0.1,
             least=0.001,
             most=3600,
             summary="mean wait between attempts, in seconds",

@@ -43,7 +43,7 @@ LOCK: Final = Descriptor(
         ),
         Option(
             name="retry_s",
-            default=0.2,
+            default=0.1,
             least=0.001,
             most=3600,
             summary="mean wait between attempts, in seconds",
