@@ -165,7 +165,8 @@ class Linearizable:
                 )
         table = None
         if not getattr(self.model, "by_process", False):
-            table = compile_table(self.model, operations(history))
+            steps = max(map(len, history.by_key().values()), default=0)
+            table = compile_table(self.model, operations(history), steps)
         if table is not None:
             write_table(table, path)
         return table is not None

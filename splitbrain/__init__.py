@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from checkers.linearizable import check_linearizable
+    from checkers.models.model import INCONSISTENT, Call, Model
     from harness.core.checker import Anomaly, CheckContext, Checker, Result, Verdict, worst
     from harness.core.client import Client
     from harness.core.cluster import Cluster, Endpoint, Node, Place, Process, Provider, View
@@ -50,31 +52,35 @@ PACKAGES: Final = ("harness", "clusters", "nemesis", "checkers", "workloads", "r
 PROJECT_VARIABLE: Final = "SPLITBRAIN_PROJECT"
 
 _homes: Final = {
-    "checker": "Anomaly CheckContext Checker Result Verdict worst",
-    "client": "Client",
-    "cluster": "Cluster Endpoint Node Place Process Provider View",
-    "descriptor": "Descriptor",
-    "errors": "ArtifactError Definite HistoryError Indeterminate InfrastructureError Interrupted Mismatch "
+    "checkers.linearizable": "check_linearizable",
+    "checkers.models.model": "Call INCONSISTENT Model",
+    "harness.core.checker": "Anomaly CheckContext Checker Result Verdict worst",
+    "harness.core.client": "Client",
+    "harness.core.cluster": "Cluster Endpoint Node Place Process Provider View",
+    "harness.core.descriptor": "Descriptor",
+    "harness.core.errors": "ArtifactError Definite HistoryError Indeterminate InfrastructureError Interrupted Mismatch "
     "MissingCapability NodeFailed SplitbrainError UsageError",
-    "fault": "Evidence Fault FaultContext Plan Undo",
-    "generator": "Answer Context Generator PENDING Pending op",
-    "generators": "each_thread keyed limit mix stream",
-    "history": "History identity read_history",
-    "op": "Op Reply",
-    "options": "Option",
-    "seeds": "draw subseed",
-    "simulator": "simulate",
-    "spec": "Spec",
-    "system": "Install LogEvent Promise Status System",
-    "workload": "Workload WorkloadFactory",
+    "harness.core.fault": "Evidence Fault FaultContext Plan Undo",
+    "harness.core.generator": "Answer Context Generator PENDING Pending op",
+    "harness.core.generators": "each_thread keyed limit mix stream",
+    "harness.core.history": "History identity read_history",
+    "harness.core.op": "Op Reply",
+    "harness.core.options": "Option",
+    "harness.core.seeds": "draw subseed",
+    "harness.core.simulator": "simulate",
+    "harness.core.spec": "Spec",
+    "harness.core.system": "Install LogEvent Promise Status System",
+    "harness.core.workload": "Workload WorkloadFactory",
 }
 _home_of: Final = {name: module for module, names in _homes.items() for name in names.split()}
 
 __all__ = [
+    "INCONSISTENT",
     "PENDING",
     "Anomaly",
     "Answer",
     "ArtifactError",
+    "Call",
     "CheckContext",
     "Checker",
     "Client",
@@ -96,6 +102,7 @@ __all__ = [
     "LogEvent",
     "Mismatch",
     "MissingCapability",
+    "Model",
     "Node",
     "NodeFailed",
     "Op",
@@ -118,6 +125,7 @@ __all__ = [
     "View",
     "Workload",
     "WorkloadFactory",
+    "check_linearizable",
     "draw",
     "each_thread",
     "identity",
@@ -176,7 +184,7 @@ def __getattr__(name: str) -> Any:
     if name not in _home_of:
         raise AttributeError(f"module 'splitbrain' has no attribute {name!r}")
     check_packages()
-    value = getattr(importlib.import_module(f"harness.core.{_home_of[name]}"), name)
+    value = getattr(importlib.import_module(_home_of[name]), name)
     globals()[name] = value
     return value
 

@@ -1,12 +1,16 @@
 """A model as a table: every state that can be reached, and where each distinct operation leads from it.
 
-The engine takes such a table and decides at its own speed (knossos.model.memo does the same). A table needs
-few states and few distinct operations; where there are more than `MOST_CELLS` of their product, or more than
-`MOST_STATES` states, there is none, and the model is searched in Python (`checkers.models.search`).
+The engine takes such a table and decides at its own speed (knossos.model.memo does the same). No order of a key
+takes more steps than the key has operations, so states further away than that are left out, and so is what
+leads there. A table needs few states and few distinct operations; where there are more than `MOST_CELLS` of their
+product, or more than `MOST_STATES` states, or it takes longer than `MOST_S`, there is none, and the model is
+searched in Python (`checkers.models.search`).
 """
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +22,7 @@ from harness.core.history import OK, History, identity
 
 MOST_STATES: Final = 20_000
 MOST_CELLS: Final = 2_000_000
+MOST_S: Final = 5.0
 
 
 class Operation(msgspec.Struct, frozen=True):
@@ -50,28 +55,32 @@ def operations(history: History) -> list[Operation]:
     return list(found.values())
 
 
-def compile_table(model: Model, wanted: Iterable[Operation]) -> dict[str, Any] | None:
-    """The table as the engine takes it (docs/engine.md), or None where it would be too large."""
+def compile_table(model: Model, wanted: Iterable[Operation], steps: int) -> dict[str, Any] | None:
+    """The table as the engine takes it (docs/engine.md), or None where it would be too large. No key has more
+    than `steps` operations."""
     distinct = list(wanted)
     calls = [op.call() for op in distinct]
     first = started(model)
     number = {first: 0}
-    todo = [first]
+    todo = deque([(first, 0)])
     rows: list[list[int]] = []  # by state, by operation
+    deadline = time.monotonic() + MOST_S
     while todo:
-        state = todo.pop(0)
+        state, far = todo.popleft()
         row = []
         for call in calls:
             after = follow(model, state, call)
-            if after is INCONSISTENT:
+            if after is INCONSISTENT or (far == steps and after not in number):
                 row.append(-1)
                 continue
             if after not in number:
                 number[after] = len(number)
-                todo.append(after)
+                todo.append((after, far + 1))
             row.append(number[after])
         rows.append(row)
         if len(number) > MOST_STATES or len(number) * max(1, len(calls)) > MOST_CELLS:
+            return None
+        if time.monotonic() > deadline:
             return None
     return {
         "model": model.name,

@@ -48,7 +48,9 @@ def lines(path: Path, name: str, *flags: str) -> dict[str, dict[str, Any]]:
     """The engine's line for each key."""
     which = ["--model", name]
     if name in OWN:
-        table = compile_table(OWN[name], operations(read_history(path)))
+        history = read_history(path)
+        steps = max(map(len, history.by_key().values()))
+        table = compile_table(OWN[name], operations(history), steps)
         assert table is not None
         write_table(table, path.with_suffix(".table"))
         which = ["--table", str(path.with_suffix(".table"))]
@@ -212,7 +214,8 @@ def test_a_table_that_would_be_too_large_is_not_made() -> None:
 
     rng = random.Random(1)
     wanted = [w for w in operations(_history_of(history(rng, PLAYERS["stack"]))) if w.f == "push"]
-    assert compile_table(Endless(), wanted) is None
+    assert compile_table(Endless(), wanted, 10**6) is None
+    assert compile_table(Endless(), wanted, 3) is not None  # no key is longer, so no state is further
 
 
 def _history_of(events: list[Any]) -> Any:
