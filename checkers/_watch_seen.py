@@ -127,9 +127,10 @@ class Seen:
         self._put_sizes.append(len(pairs))
         slot = len(self._slot_sub)
         for sub, written in pairs:
-            if sub not in own.slots:
-                own.slots[sub] = (self.subs.setdefault(sub, len(self.subs)), {})
-            number, slots = own.slots[sub]
+            of_sub = own.slots.get(sub)
+            if of_sub is None:
+                of_sub = own.slots[sub] = (self.subs.setdefault(sub, len(self.subs)), {})
+            number, slots = of_sub
             v = written if type(written) is int else identity(written)
             self._slot_sub.append(number)
             found = UNTRACED if v is None else slots.setdefault(v, slot)
@@ -175,8 +176,9 @@ class Seen:
                     why = "failed" if (sub, identity(v)) in own.failed else "never"
                     self.phantoms.append((number, place, why))
         revisions = [r for r, _, _ in events]
-        bounds = [answer.start, answer.next, *(() if answer.bookmark is None else (answer.bookmark,))]
-        for r in (*bounds, min(revisions, default=0), max(revisions, default=0)):
+        mark = -1 if answer.bookmark is None else answer.bookmark
+        bounds = (answer.start, answer.next, max(0, mark), *revisions)
+        for r in (min(bounds), max(bounds)):
             self._revision(position, r, "a watch's revision")
         self._event_rev.extend(revisions)
         self._event_slot.extend(traced)
@@ -184,7 +186,7 @@ class Seen:
         self._watch_of.append(own.number)
         self._from.append(answer.start)
         self._next.append(answer.next)
-        self._bookmark.append(-1 if answer.bookmark is None else answer.bookmark)
+        self._bookmark.append(mark)
         self._sizes.append(len(events))
 
     def _revision(self, position: int, value: Any, what: str) -> int:
