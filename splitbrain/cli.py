@@ -332,7 +332,7 @@ def check(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What a bare history is a history of: register ..., or module:attr of your own.",
+            help="What a bare history is of: register, kv, set ..., or module:attr of your own.",
         ),
     ] = None,
     witness: Annotated[

@@ -72,3 +72,16 @@ def test_noise_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], co
     path.write_bytes(content)
     assert execute(["check", str(path), "--json"]) == 2
     assert "line 1: " in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_a_set_is_judged_by_its_own_checker(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "history.jsonl"
+    events = [event(0, "invoke", "add", 1), event(1, "ok", "add", 1), event(2, "invoke", "read", None)]
+    for answer, verdict, code in (([1], "valid", 0), ([], "invalid", 1)):
+        path.write_text("".join(json.dumps(e) + "\n" for e in [*events, event(3, "ok", "read", answer)]))
+        assert execute(["check", str(path), "--model", "set", "--json"]) == code
+        out = json.loads(capsys.readouterr().out)
+        assert (out["verdict"], list(out["checks"])) == (verdict, ["set"])
+    assert execute(["check", str(path), "--model", "sett", "--json"]) == 2
+    assert "did you mean 'set'" in json.loads(capsys.readouterr().out)["error"]
+    assert execute(["check", str(path), "--model", "set", "--witness", str(tmp_path / "w")]) == 2
