@@ -1,6 +1,6 @@
 """How fast a verdict comes, on one hot key and on many, each beside Porcupine alone in the same run.
 
-    python -m benchmarks.checking [--only zones,frontier,refute,keys,whole] [--peer-s 20] [--seeds 10]
+    python -m benchmarks.checking [--only zones,frontier,refute,keys,maps,whole] [--peer-s 20] [--seeds 10]
 
 `engine s` is what the engine takes for the key once the file is read; `peak MB` is the whole engine process,
 the history in it. `peer` is the same program with `--engines porcupine`, given up after `--peer-s`: Porcupine
@@ -23,7 +23,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.histories import Shape, write
+from benchmarks.histories import Shape, write, write_maps
 from checkers.engine_binary import engine_path
 
 
@@ -174,6 +174,25 @@ def many(scratch: Path, peer_s: float) -> Table:
     return out
 
 
+def maps(scratch: Path, peer_s: float) -> Table:
+    """Transactions of one to three entries, and reads of the whole map."""
+    out = table("key-value maps with transactions (model kv)",
+                "history", "verdict", "engine s", "peak MB", "peer s", "peer / ours")  # fmt: skip
+    shapes: list[tuple[str, dict[str, Any]]] = [
+        ("one map, 10,000 ops, 10 clients", {"ops": 10_000, "clients": 10}),
+        ("one map, 10,000 ops, 20 clients", {"ops": 10_000, "clients": 20}),
+        ("one map, 2,000 ops, 10 clients, 5% info", {"ops": 2_000, "clients": 10, "info": 0.05}),
+        ("5,000 maps, 500,000 ops, 50 clients", {"ops": 500_000, "clients": 50, "maps": 5000}),
+    ]
+    path = scratch / "maps.jsonl"
+    for name, shape in shapes:
+        write_maps(path, **shape)
+        ours = run(path, model="kv")
+        theirs, ratio = versus(ours, peer(path, peer_s, model="kv"))
+        out.add_row(name, ours.verdict, f"{ours.seconds:.2f}", f"{ours.peak_mb:.0f}", theirs, ratio)
+    return out
+
+
 def whole(scratch: Path) -> Table:
     """`splitbrain check` of the file, against what Python's json.loads takes over its lines."""
     out = table("the whole of `splitbrain check`, 1,000,000 operations on one key: aims 1.5x; witness 3x",
@@ -208,7 +227,7 @@ def command(path: Path, *flags: str) -> float:
 def main() -> None:
     """Print the tables asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", default="zones,frontier,refute,keys,whole")
+    parser.add_argument("--only", default="zones,frontier,refute,keys,maps,whole")
     parser.add_argument("--peer-s", type=float, default=20.0)
     parser.add_argument("--seeds", type=int, default=10)
     args = parser.parse_args()
@@ -220,6 +239,7 @@ def main() -> None:
             "frontier": lambda: small(scratch, args.peer_s, args.seeds),
             "refute": lambda: refute(scratch, args.peer_s, args.seeds),
             "keys": lambda: many(scratch, args.peer_s),
+            "maps": lambda: maps(scratch, args.peer_s),
             "whole": lambda: whole(scratch),
         }
         for name in args.only.split(","):

@@ -1,4 +1,4 @@
-"""Seeded histories of one register under saturated clients, for the benchmarks of checking.
+"""Seeded histories of registers and maps under saturated clients, for the benchmarks of checking.
 
 Every client always has an operation open: it is called, takes effect, and completes, and which client
 moves next is drawn. So the history is valid, unless something is planted. Written as lines in place,
@@ -170,3 +170,69 @@ def _flip(process: int, value: int, of: str) -> Iterator[str]:
 
 def _json(value: int | None) -> str:
     return "null" if value is None else str(value)
+
+
+def write_maps(
+    path: Path, *, ops: int, clients: int, info: float = 0.0, maps: int = 1, seed: int = 1
+) -> None:
+    """A history of maps (model `kv`) with transactions of one to three entries and reads of the whole; valid."""
+    rng = random.Random(seed)
+    states: list[dict[str, int]] = [{} for _ in range(maps)]
+    # A client's operation: [process, map, f, asked, outcome once in effect, (type, answer)]; f "" for none.
+    working: list[list] = [[p, 0, "", None, None] for p in range(clients)]
+    fresh, started, index = clients, 0, 0
+    encode = msgspec.json.Encoder().encode
+    with path.open("wb") as out:
+
+        def event(client: list, kind: str, value: object, **more: str) -> None:
+            nonlocal index
+            line = {"index": index, "time": index * 1000, "process": client[0], "type": kind, "f": client[2]}
+            out.write(encode({**line, "key": f"m{client[1]}", "value": value, **more}) + b"\n")
+            index += 1
+
+        while started < ops or any(client[2] for client in working):
+            client = working[int(rng.random() * clients)]
+            if not client[2]:
+                if started < ops:
+                    client[1] = int(rng.random() * maps)
+                    client[2], client[3] = _ask(rng, states[client[1]], started)
+                    event(client, "invoke", client[3])
+                    started += 1
+                continue
+            if client[4] is None:
+                unknown = rng.random() < info
+                if not unknown or rng.random() < 0.5:
+                    client[4] = _act(states[client[1]], client[3])
+                if unknown:
+                    client[4] = ("info", client[3])
+                continue
+            kind, answer = client[4]
+            event(client, kind, answer, **({"error": "mismatch"} if kind == "fail" else {}))
+            client[2], client[4] = "", None
+            if kind == "info":
+                client[0], fresh = fresh, fresh + 1
+
+
+def _ask(rng: random.Random, state: dict[str, int], number: int) -> tuple[str, list | None]:
+    if rng.random() < 0.2:
+        return "read", None
+    steps: list[list] = []
+    for place, entry in enumerate(rng.sample("abc", 1 + int(rng.random() * 3))):
+        kind, new = rng.random(), 3 * number + place
+        if kind < 0.5:
+            steps.append(["r", entry, None])
+        elif kind < 0.8:
+            steps.append(["w", entry, new])
+        else:
+            steps.append(["cas", entry, state.get(entry), new])
+    return "txn", steps
+
+
+def _act(state: dict[str, int], asked: list | None) -> tuple[str, object]:
+    if asked is None:
+        return "ok", dict(state)
+    if any(step[0] == "cas" and state.get(step[1]) != step[2] for step in asked):
+        return "fail", asked
+    answer = [["r", step[1], state.get(step[1])] if step[0] == "r" else step for step in asked]
+    state.update({step[1]: step[-1] for step in asked if step[0] != "r"})
+    return "ok", answer

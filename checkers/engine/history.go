@@ -352,7 +352,10 @@ func (r *reader) answer(o *op) error {
 		return nil
 	}
 	asked, _ := parseTxn([]byte(r.texts[o.value]), false)
-	answered, _ := parseTxn(r.e.value, true)
+	answered, err := parseTxn(r.e.value, true)
+	if err != nil {
+		return err
+	}
 	if !sameTxn(asked, answered) {
 		return fmt.Errorf("the txn %s is answered by %s; expected the same steps", clip([]byte(r.texts[o.value])), clip(r.e.value))
 	}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 )
 
@@ -22,36 +21,39 @@ type micro struct {
 
 // parseTxn takes a transaction apart: asked, and if answered, with what its reads saw.
 func parseTxn(text []byte, answered bool) ([]micro, error) {
-	steps, err := elements(text)
-	if err != nil || steps == nil {
+	steps, ok := elements(text, make([][]byte, 0, 8))
+	if !ok {
 		return nil, fmt.Errorf("the value of a txn is %s; expected a list of steps", clip(text))
 	}
 	out := make([]micro, 0, len(steps))
-	named := map[string]bool{}
+	wrong := func(step []byte) error {
+		return fmt.Errorf(`a step of a txn is %s; expected ["r", entry, null], ["w", entry, value] or ["cas", entry, old, new]`, clip(step))
+	}
+	var room [4][]byte
 	for _, step := range steps {
-		parts, err := elements(step)
-		wrong := fmt.Errorf(`a step of a txn is %s; expected ["r", entry, null], ["w", entry, value] or ["cas", entry, old, new]`, clip(step))
-		if err != nil || len(parts) < 3 {
-			return nil, wrong
+		parts, ok := elements(step, room[:0])
+		if !ok || len(parts) < 3 {
+			return nil, wrong(step)
 		}
 		m := micro{sub: string(parts[1])}
 		switch kind := string(parts[0]); {
 		case kind == `"r"` && len(parts) == 3:
 			m.kind, m.want, m.answered = 'r', string(parts[2]), answered
 			if !answered && m.want != "null" {
-				return nil, wrong
+				return nil, wrong(step)
 			}
 		case kind == `"w"` && len(parts) == 3:
 			m.kind, m.next = 'w', string(parts[2])
 		case kind == `"cas"` && len(parts) == 4:
 			m.kind, m.want, m.next = 'c', string(parts[2]), string(parts[3])
 		default:
-			return nil, wrong
+			return nil, wrong(step)
 		}
-		if named[m.sub] {
-			return nil, fmt.Errorf("a txn names the entry %s twice; expected each once", m.sub)
+		for _, other := range out {
+			if other.sub == m.sub {
+				return nil, fmt.Errorf("a txn names the entry %s twice; expected each once", m.sub)
+			}
 		}
-		named[m.sub] = true
 		out = append(out, m)
 	}
 	return out, nil
@@ -60,12 +62,13 @@ func parseTxn(text []byte, answered bool) ([]micro, error) {
 // soundEntry wants a transaction, or the map that a read returned.
 func soundEntry(f fcode, value []byte, answered bool) error {
 	var err error
-	if f == fTxn {
-		_, err = parseTxn(value, answered)
-	} else if answered {
+	switch {
+	case f == fTxn && !answered:
+		_, err = parseTxn(value, false)
+	case f == fRead && answered:
 		_, err = members(value)
 	}
-	return err
+	return err // the answer to a txn is held against what was asked, by the reader
 }
 
 // sameTxn tells whether an answer is one to what was asked.
@@ -82,24 +85,31 @@ func sameTxn(asked, answered []micro) bool {
 	return true
 }
 
-// elements are the canonical texts of an array's; nil for what is no array.
-func elements(text []byte) ([][]byte, error) {
-	if len(text) == 0 || text[0] != '[' {
-		return nil, errors.New("no array")
+// elements appends the texts of the elements of a canonical array; false for what is no array.
+func elements(text []byte, out [][]byte) ([][]byte, bool) {
+	if len(text) < 2 || text[0] != '[' {
+		return nil, false
 	}
-	s := scanner{b: text}
-	var ends []int
-	flat, err := s.array(nil, 1, &ends)
-	if err != nil {
-		return nil, err
+	depth, begin, quoted := 0, 1, false
+	for n := 1; n < len(text); n++ {
+		switch c := text[n]; {
+		case quoted && c == '\\':
+			n++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			depth++
+		case depth > 0 && (c == ']' || c == '}'):
+			depth--
+		case depth == 0 && (c == ',' || c == ']'):
+			if n > begin {
+				out = append(out, text[begin:n])
+			}
+			begin = n + 1
+		}
 	}
-	out := make([][]byte, 0, len(ends))
-	begin := 1
-	for _, end := range ends {
-		out = append(out, flat[begin:end])
-		begin = end + 1
-	}
-	return out, nil
+	return out, true
 }
 
 // members are the canonical names and values of an object.
