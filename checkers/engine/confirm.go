@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -44,11 +45,75 @@ func (j *job) confirmed(items []item, initial int32, ample func(item) bool, dead
 		}
 	}
 	for _, state := range from {
-		if result := j.search(items, state, deadline); result != porcupine.Illegal {
+		if result := j.orderly(items, state, deadline); result != porcupine.Illegal {
 			return result
 		}
 	}
 	return porcupine.Illegal
+}
+
+// orderlyState is a state, how many forced operations have been, and how many pending ones of each class.
+type orderlyState struct {
+	value  any
+	forced int
+	used   string
+}
+
+// orderly is search for few forced operations among many pending ones.
+func (j *job) orderly(items []item, initial int32, deadline time.Time) porcupine.CheckResult {
+	type deed struct {
+		kind       kind
+		want, next int32
+	}
+	class := map[deed]int{}
+	ofItem, turn := make([]int, len(items)), make([]byte, len(items))
+	byCall(items)
+	var count []byte
+	forced := 0
+	for n, it := range items {
+		if !it.pending() {
+			forced++
+			continue
+		}
+		d := deed{it.kind, it.want, it.next}
+		c, known := class[d]
+		if !known {
+			c = len(count)
+			class[d] = c
+			count = append(count, 0)
+		}
+		if count[c] == math.MaxUint8 {
+			return j.search(items, initial, deadline)
+		}
+		ofItem[n], turn[n] = c, count[c]
+		count[c]++
+	}
+	apply := j.advance()
+	start := orderlyState{initial, 0, string(make([]byte, len(count)))}
+	result, _ := j.run(items, start, deadline, false, func(state any, st *step) (bool, any) {
+		s := state.(orderlyState)
+		if !st.pending {
+			ok, value := apply(s.value, st)
+			return ok, orderlyState{value, s.forced + 1, s.used}
+		}
+		if s.forced == forced {
+			return true, s
+		}
+		c := ofItem[st.place]
+		if s.used[c] != turn[st.place] {
+			return false, s
+		}
+		really := *st
+		really.pending = false
+		ok, value := apply(s.value, &really)
+		if !ok {
+			return false, s
+		}
+		used := []byte(s.used)
+		used[c]++
+		return true, orderlyState{value, s.forced, string(used)}
+	})
+	return result
 }
 
 // valueSets are sets of the values that may be there, closed under what the ample operations can do.

@@ -162,6 +162,7 @@ func normalise(h *history, m model, ops []int32) []item {
 
 // step is one item on Porcupine's terms. States are boxed once, here, and not at every step.
 type step struct {
+	place      int // of the item
 	kind       kind
 	pending    bool
 	want, next any
@@ -184,7 +185,7 @@ func porcupineOps(items []item) []porcupine.Operation {
 	steps := make([]step, len(items))
 	out := make([]porcupine.Operation, len(items))
 	for i, it := range items {
-		steps[i] = step{it.kind, it.pending(), box(it.want), box(it.next)}
+		steps[i] = step{i, it.kind, it.pending(), box(it.want), box(it.next)}
 		out[i] = porcupine.Operation{Input: &steps[i], Call: int64(it.call), Return: int64(it.ret)}
 	}
 	return out
