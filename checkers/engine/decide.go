@@ -186,7 +186,6 @@ func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 	began, inWindows := time.Now(), time.Duration(0)
 	f.onDeath = func() bool {
 		cut := prefix(items, f.events[f.furthest].line)
-		j.reached.Store(int64(countCompleted(cut) - 1))
 		if c.engines&useWindow == 0 {
 			return false
 		}
@@ -221,6 +220,7 @@ func (c *checker) frontier(j *job, r *report, items []item, l *local) bool {
 		c.illegal(j, r, items, f.events[f.furthest].line)
 		return true
 	}
+	j.reached.Store(int64(f.returnsBefore(max(f.at, f.furthest))))
 	return refuted
 }
 

@@ -167,6 +167,17 @@ func (t *timeline) will(i, by int32) {
 	}
 }
 
+// returnsBefore counts the operations that have completed in the first events.
+func (t *timeline) returnsBefore(events int) int {
+	n := 0
+	for _, e := range t.events[:events] {
+		if e.ret {
+			n++
+		}
+	}
+	return n
+}
+
 // pass goes over the next event.
 func (t *timeline) pass() {
 	e := t.events[t.at]

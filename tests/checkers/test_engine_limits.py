@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from benchmarks.histories import Shape, write
 from checkers import engine_process
 from checkers.engine_binary import engine_path, source_hash
 from harness.core.cache import cache_dir
@@ -162,7 +163,12 @@ def hard(values: int) -> list[Event]:
 
 @pytest.mark.parametrize(
     ("options", "limit"),
-    [({"key_time_s": 0.5}, "key-time"), ({"time_s": 1.0}, "time"), ({"memory_mb": 100}, "memory")],
+    [
+        ({"key_time_s": 0.5}, "key-time"),
+        ({"time_s": 1.0}, "time"),
+        ({"memory_mb": 100}, "memory"),
+        ({"key_memory_mb": 1}, "key-memory"),
+    ],
 )
 def test_a_key_beyond_a_limit_leaves_the_others_their_verdict(
     tmp_path: Path, options: dict[str, Any], limit: str
@@ -181,3 +187,14 @@ def test_a_key_beyond_a_limit_leaves_the_others_their_verdict(
     assert (entry["key"], entry["limit"]) == ("hard", limit)
     assert "--opt linearizable." in result.reason
     msgspec.json.encode(result)
+
+
+def test_what_could_not_be_decided_says_how_far_it_came(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    write(Shape(ops=20_000, clients=20, domain=5, info=0.05), path)
+    result = judge(path, key_memory_mb=1)
+    assert result.verdict == "unknown"
+    reached = result.detail["unknown"][0]["reached"]
+    assert 0 < reached < 20_000
+    assert f"an order was found for the first {reached} that completed" in result.reason
+    assert "--opt linearizable.key_memory_mb=2" in result.reason
