@@ -27,7 +27,9 @@ NODES = 5  # every kind of target exists among them
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake changes at once; waiting for a kernel is of no use here."""
-    monkeypatch.setattr("nemesis.kill._WAIT_S", 0.0)
+    for family in ("kill", "terminate", "crash_loop", "cpu_pressure", "memory_pressure", "fd_limit"):
+        monkeypatch.setattr(f"nemesis.{family}._WAIT_S", 0.05 if family == "crash_loop" else 0.0)
+        monkeypatch.setattr(f"nemesis.{family}._POLL_S", 0.001)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
 
@@ -42,7 +44,8 @@ def registered() -> list[Descriptor]:
 
 
 def make(descriptor: Descriptor, **options: Any) -> Fault:
-    fault: Fault = descriptor.load()({o.name: o.default for o in descriptor.options} | options)
+    quick = {o.name: 0.01 for o in descriptor.options if o.name in ("up_s", "down_s")}
+    fault: Fault = descriptor.load()({o.name: o.default for o in descriptor.options} | quick | options)
     return fault
 
 
