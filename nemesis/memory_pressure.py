@@ -36,6 +36,7 @@ MEMORY_PRESSURE: Final = Descriptor(
         ),
     ),
 )
+_FILL_S: Final = 5.0  # for the room to be taken; on a busy machine a process is slow to begin
 _WAIT_S: Final = 0.9  # for the limit to be met
 _POLL_S: Final = 0.02
 _MB: Final = 1e6
@@ -70,6 +71,12 @@ class MemoryPressure(targets.OnNodes):
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         for node in plan.nodes:
             ctx.cluster.limits.limit(plan.fault, node, "memory", plan.args["room"])
+        before = {node: ctx.cluster.limits.usage(node, "memory")["pressed"] for node in plan.nodes}
+        deadline = time.monotonic() + _FILL_S
+        while time.monotonic() < deadline:
+            if all(ctx.cluster.limits.usage(n, "memory")["pressed"] > was for n, was in before.items()):
+                return
+            time.sleep(_POLL_S)
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         before: dict[str, Any] = ctx.before.facts.get("nodes", {}) if ctx.before is not None else {}

@@ -7,6 +7,7 @@ them, and `clusters.means.cgroup.remove` does when nobody was left to call it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -139,11 +140,11 @@ class House:
         for one in self.processes.values():
             if pid is not None and (one.pid, one.start) != (pid, start):
                 continue
-            if not one.ended and procfs.send(one.pid, one.start, number):
-                try:  # its children, too; the leader has just been there, so the group is its own
+            if one.stat() is not None:
+                # Its children, too, and each once: a second SIGTERM ends many that had begun to end well. It
+                # leads its session, so its group has its pid; it has just been there, so the group is its own.
+                with contextlib.suppress(ProcessLookupError):
                     os.killpg(one.pid, number)
-                except ProcessLookupError:
-                    continue
 
     def _expect(self, kinds: tuple[str, ...]) -> dict[str, Any]:
         deadline = time.monotonic() + _answer_s

@@ -37,7 +37,12 @@ def hierarchy() -> tuple[Path | None, str | None]:
 
 def controlling(controller: str) -> tuple[Path | None, str | None]:
     """Where groups that limit `controller` (`cpu`, `memory`) are made, and None; or None, and why there is
-    no such place."""
+    no such place, and which fault comes nearest."""
+    root, reason = _controlling(controller)
+    return root, None if reason is None else f"{reason}; fault pause stalls a node without them"
+
+
+def _controlling(controller: str) -> tuple[Path | None, str | None]:
     old = _v2[0] / controller
     if (old / "tasks").exists():
         return _writable(old)
