@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +87,12 @@ def make(provider: str, run_dir: Path, run: str, nodes: int) -> NetnsCluster:
     return Netns().create(run=run, run_dir=run_dir, nodes=nodes, mounts={})
 
 
+def furnish(made: NetnsCluster) -> None:
+    both = [server(), shell("sleep 1000", "second")]
+    made.launch({"n1": [server()], "n2": [server(stop_signal="INT")], "n3": both})
+    until(lambda: all(answers(made, node.name) for node in made.nodes))
+
+
 @pytest.fixture(
     scope="module",
     params=[pytest.param("netns", marks=pytest.mark.netns), pytest.param("docker", marks=pytest.mark.docker)],
@@ -95,9 +104,7 @@ def cluster(
     run = f"tproc{request.param[0]}"
     made = make(request.param, tmp_path_factory.mktemp("run"), run, 3)
     try:
-        both = shell("sleep 1000", "second")
-        made.launch({"n1": [server()], "n2": [server(stop_signal="INT")], "n3": [server(), both]})
-        until(lambda: all(answers(made, node.name) for node in made.nodes))
+        furnish(made)
         yield made
     finally:
         made.close()
@@ -331,3 +338,73 @@ def test_of_two_limits_the_tighter_counts_and_the_last_restores(cluster: NetnsCl
     limits.unlimit("f9")
     assert limits.usage("n1", "cpu")["limit"] is None
     assert _texts(cluster) == pristine
+
+
+WITHOUT_ROOT = (
+    test_after_the_death_of_all_one_is_started_later,
+    test_some_stay_dead_while_others_come_back,
+    test_each_ends_by_its_own_stop_signal,
+    test_one_process_of_two_is_paused,
+    test_a_crash_loop_lets_nobody_live,
+    test_a_process_without_descriptors_accepts_nobody,
+)
+ROOTLESS = """
+import sys
+from pathlib import Path
+from clusters.providers.netns import Netns
+from tests.nemesis import test_processes as tests
+Netns().enclose()
+made = tests.make("netns", Path(sys.argv[1]), "tprocu", 3)
+try:
+    tests.furnish(made)
+    assert made.capabilities["descriptor-limit"] is None
+    assert "control groups need root" in made.capabilities["cpu-limit"]
+    assert "control groups need root" in made.capabilities["memory-limit"]
+    for test in tests.WITHOUT_ROOT:
+        test(made)
+        print(test.__name__, flush=True)
+finally:
+    made.close()
+"""
+
+
+@pytest.mark.rootless
+def test_the_same_without_root_where_no_control_group_is_asked_for(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ROOTLESS, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [test.__name__ for test in WITHOUT_ROOT]
+    assert leftovers("tprocu") == []
+
+
+@pytest.mark.rootless
+def test_pressure_without_root_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    args = [
+        "run",
+        "--faults",
+        "cpu-pressure,memory-pressure",
+        "--time",
+        "12s",
+        "--json",
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "splitbrain", *args],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])},
+    )
+    assert done.returncode == 4, done.stderr
+    error = json.loads(done.stdout)["error"]
+    for family, need in (("cpu-pressure", "cpu-limit"), ("memory-pressure", "memory-limit")):
+        assert f"{family} needs {need}, which cannot be had here: /sys/fs/cgroup" in error
+    assert "fault pause stalls a node without them" in error
