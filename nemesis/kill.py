@@ -5,8 +5,9 @@ outlives a process, so this shows no missing fsync (power loss does).
 
 When every node was killed, they do not all come back in the same instant: one is later than the
 others by `stagger_s` at most, so that a majority forms without it. With `dead` nodes fewer than were
-killed, the others are started again at once and those stay dead for the hold; with `restart=false`
-nobody is started again before the load is over.
+killed, the others are started again at once and those stay dead for the hold. With `restart=false`
+the nodes that are killed first stay dead until the load is over; those killed after them, which are
+others, do not, or nobody would be left.
 
 Proof: every process that ran before, known by its pid and start time, is gone from the kernel's
 table; afterwards others run in their stead. A port would prove less: refused connections and
@@ -33,7 +34,7 @@ KILL: Final = Descriptor(
         Option(
             name="restart",
             default=True,
-            summary="start them again after the hold; false: not before the load is over",
+            summary="start them again after the hold; false: those killed first not before the load is over",
         ),
         Option(
             name="stagger_s",
@@ -68,6 +69,11 @@ class Kill(targets.OnNodes):
         restart = bool(self.options.get("restart", True))
         stagger_s = float(self.options.get("stagger_s", 0.0))
         stay = int(self.options.get("dead", 0))
+        names = [node.name for node in ctx.cluster.nodes] if not restart else []
+        gone = {name for name in names if not any(s.alive for s in ctx.cluster.process.state(name))}
+        if gone:
+            restart, chosen = True, tuple(node for node in chosen if node not in gone)
+            whom = targets.listed(chosen) if chosen else "nobody that lives"
         soon: list[str] = []
         if 0 < stay < len(chosen):
             dead = set(ctx.rng.sample(chosen, stay))
