@@ -95,7 +95,10 @@ def furnish(made: NetnsCluster) -> None:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param("netns", marks=pytest.mark.netns), pytest.param("docker", marks=pytest.mark.docker)],
+    params=[
+        pytest.param("netns", marks=pytest.mark.netns),
+        pytest.param("docker", marks=[pytest.mark.docker, pytest.mark.slow]),
+    ],
 )
 def cluster(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
