@@ -40,7 +40,8 @@ soak: setup  ## every workload and positive control, many seeds; resumable; KIND
 plant: setup  ## plant a stale read into each recorded history of the soak: all must be found
 	@$(PY) -m benchmarks.plant
 
-docs: setup  ## measure the providers and write docs/providers.md anew
+docs: setup  ## measure the providers; write docs/providers.md and the table of docs/faults.md anew
+	@$(PY) -m benchmarks.faults --write docs/faults.md
 	@$(PY) -m benchmarks.providers --write docs/providers.md
 
 wheel: setup  ## the wheel, with the engine inside, into dist/

@@ -64,6 +64,7 @@ class Nemesis:
         self._on_failure = on_failure
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nemesis", daemon=True)
+        self._lasting: list[tuple[Fault, FaultContext, Plan]] = []
         self.failure: SplitbrainError | None = None
 
     def start(self) -> None:
@@ -88,8 +89,12 @@ class Nemesis:
         try:
             for step in self._steps:
                 if self._stopping.wait(max(0.0, begin + step.at_s - time.monotonic())):
-                    return
+                    break
                 self._take(step)
+            if self._lasting:
+                self._stopping.wait()
+            while self._lasting:
+                self._end(*self._lasting.pop(0))
         except SplitbrainError as e:
             self.failure = e
             self._on_failure()
@@ -117,14 +122,24 @@ class Nemesis:
             ledger.note("applied", journal.now(), plan.fault)
             self._observe(fault, ctx, plan, "during")
             self._stopping.wait(step.hold_s)
-        except SplitbrainError as e:
-            ledger.note("failed", journal.now(), plan.fault, error=str(e))
+        except BaseException as e:
+            if isinstance(e, SplitbrainError):
+                ledger.note("failed", journal.now(), plan.fault, error=str(e))
+            self._undo(plan)
             raise
-        finally:
-            work_off(self._cluster, plan.undo)
-            ledger.note("undone", journal.now(), plan.fault)
-            journal.nemesis(step.family, self._event(plan, "end"))
+        if plan.lasting:
+            self._lasting.append((fault, ctx, plan))
+        else:
+            self._end(fault, ctx, plan)
+
+    def _end(self, fault: Fault, ctx: FaultContext, plan: Plan) -> None:
+        self._undo(plan)
         self._observe(fault, ctx, plan, "after")
+
+    def _undo(self, plan: Plan) -> None:
+        work_off(self._cluster, plan.undo)
+        self._ledger.note("undone", self._journal.now(), plan.fault)
+        self._journal.nemesis(plan.family, self._event(plan, "end"))
 
     def _event(self, plan: Plan, phase: str) -> dict[str, Any]:
         return {"id": plan.fault, "phase": phase, "targets": list(plan.nodes), "says": plan.says}

@@ -2,7 +2,9 @@
 
     unblock(fault)                     lift what the fault blocked
     signal(node, signal, pid, start)   to that very process, if it still is the one
-    start(node)                        start what does not run on the node
+    start(node, after_s)               start what does not run on the node, so much later than the step before
+    unlimit(fault)                     lift the limits of processors, memory or descriptors that the fault set
+    unloop(fault)                      let be what the fault kills again and again
 
 The controller works them off after each fault and once more, from the ledger, before the final
 reads. All of them act on the nodes alone: where nodes ended with their run, so did what is to be
@@ -11,6 +13,7 @@ undone, and `heal`, which makes sure of the former, has nothing else to do.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -23,8 +26,15 @@ PRIMITIVES: Final[dict[str, Callable[..., Any]]] = {
     "signal": lambda cluster, node, signal, pid=None, start=None: cluster.process.signal(
         node, signal, pid=pid, start=start
     ),
-    "start": lambda cluster, node: cluster.process.start(node),
+    "start": lambda cluster, node, after_s=0.0: _start(cluster, node, after_s),
+    "unlimit": lambda cluster, fault: cluster.limits.unlimit(fault),
+    "unloop": lambda cluster, fault: cluster.process.unloop(fault),
 }
+
+
+def _start(cluster: Cluster, node: str, after_s: float) -> None:
+    time.sleep(after_s)
+    cluster.process.start(node)
 
 
 def work_off(cluster: Cluster, steps: Iterable[Undo]) -> None:

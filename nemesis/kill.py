@@ -3,6 +3,12 @@
 A node loses what it held in memory and keeps what it had written, synced or not: the page cache
 outlives a process, so this shows no missing fsync (power loss does).
 
+When every node was killed, they do not all come back in the same instant: one is later than the
+others by `stagger_s` at most, so that a majority forms without it. With `dead` nodes fewer than were
+killed, the others are started again at once and those stay dead for the hold. With `restart=false`
+the nodes that are killed first stay dead until the load is over; those killed after them, which are
+others, do not, or nobody would be left.
+
 Proof: every process that ran before, known by its pid and start time, is gone from the kernel's
 table; afterwards others run in their stead. A port would prove less: refused connections and
 unanswered ones have many causes.
@@ -13,9 +19,9 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from harness.core.cluster import ProcessState
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.options import Option
 from nemesis import targets
 
 KILL: Final = Descriptor(
@@ -24,6 +30,26 @@ KILL: Final = Descriptor(
     target="nemesis.kill:Kill",
     needs=frozenset({"signal", "restart"}),
     targets=targets.KINDS,
+    options=(
+        Option(
+            name="restart",
+            default=True,
+            summary="start them again after the hold; false: those killed first not before the load is over",
+        ),
+        Option(
+            name="stagger_s",
+            default=1.2,
+            least=0,
+            most=60,
+            summary="when all were killed, how much later one of them is started again: from half of it to all of it",
+        ),
+        Option(
+            name="dead",
+            default=0,
+            least=0,
+            summary="how many of them stay dead for the hold, the others being started again at once; 0: all",
+        ),
+    ),
 )
 _WAIT_S: Final = 0.5  # for the kernel to take a process apart, and for a new one to appear
 _POLL_S: Final = 0.01
@@ -40,72 +66,82 @@ class Kill(targets.OnNodes):
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
+        restart = bool(self.options.get("restart", True))
+        stagger_s = float(self.options.get("stagger_s", 0.0))
+        stay = int(self.options.get("dead", 0))
+        names = [node.name for node in ctx.cluster.nodes] if not restart else []
+        gone = {name for name in names if not any(s.alive for s in ctx.cluster.process.state(name))}
+        if gone:
+            restart, chosen = True, tuple(node for node in chosen if node not in gone)
+            whom = targets.listed(chosen) if chosen else "nobody that lives"
+        soon: list[str] = []
+        if 0 < stay < len(chosen):
+            dead = set(ctx.rng.sample(chosen, stay))
+            soon = [node for node in chosen if node not in dead]
+            says = f"{whom} killed; {targets.listed(soon)} started again at once"
+        else:
+            says = f"{whom} killed, {'to be started again' if restart else 'and left dead'}"
+        late, after_s = "", 0.0
+        if stagger_s > 0 and len(chosen) == len(ctx.cluster.nodes) > 1:
+            pool = soon if len(soon) > 1 else [node for node in chosen if node not in soon]
+            late = ctx.rng.choice(pool)
+            after_s = round(ctx.rng.uniform(stagger_s / 2, stagger_s), 3)
+            says += f", {late} {after_s:g} s after the others"
         return Plan(
             fault=ctx.fault,
             family=self.name,
             target=target,
             nodes=chosen,
-            says=f"{whom} killed, to be started again{doubt}",
-            args={"signal": "KILL"},
-            undo=tuple(Undo("start", {"node": node}) for node in chosen),
+            says=says + doubt,
+            args={"signal": "KILL", "soon": _starts(soon, late, after_s)},
+            undo=tuple(
+                Undo("start", step) for step in _starts(chosen, "" if late in soon else late, after_s)
+            ),
+            lasting=not restart,
         )
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         for node in plan.nodes:
             ctx.cluster.process.signal(node, plan.args["signal"])
+        for step in plan.args["soon"]:
+            time.sleep(step.get("after_s", 0.0))
+            ctx.cluster.process.start(step["node"])
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         if phase == "before":
-            found = _processes(ctx, plan)
-            says = f"running: {_named([p for p in found if p['alive']])}"
+            found = targets.processes(ctx, plan)
+            says = f"running: {targets.named([p for p in found if p['alive']])}"
             return Evidence(phase=phase, effect=None, says=says, facts={"processes": found})
         earlier = ctx.before.facts if ctx.before is not None else {}
         old = [p for p in earlier.get("processes", ()) if p["alive"]]
         deadline = time.monotonic() + _WAIT_S
         while True:
-            found = _processes(ctx, plan)
-            evidence = _gone(old, found) if phase == "during" else _back(old, found)
+            found = targets.processes(ctx, plan)
+            evidence = _gone(old, found) if phase == "during" else targets.back(old, found)
             if evidence.effect is (phase == "during") or not old or time.monotonic() > deadline:
                 return evidence
             time.sleep(_POLL_S)
 
 
+def _starts(nodes: list[str] | tuple[str, ...], late: str, after_s: float) -> list[dict[str, Any]]:
+    """What `start` is to be told: all of `nodes` at once, `late` so much after them.
+
+    >>> _starts(["n1", "n2"], "n1", 0.7)
+    [{'node': 'n2'}, {'node': 'n1', 'after_s': 0.7}]
+    """
+    steps: list[dict[str, Any]] = [{"node": node} for node in nodes if node != late]
+    return [*steps, {"node": late, "after_s": after_s}] if late in nodes else steps
+
+
 def _gone(old: list[dict[str, Any]], found: list[dict[str, Any]]) -> Evidence:
     """Whether all of `old` have ended; that there were any belongs to it."""
-    alive = {(p["node"], p["pid"], p["start"]) for p in found if p["alive"]}
-    left = [p for p in old if (p["node"], p["pid"], p["start"]) in alive]
+    left = targets.surviving(old, found)
     if not old:
         says = "no process ran before, so none could be killed"
     elif left:
-        says = f"still running: {_named(left)}"
+        says = f"still running: {targets.named(left)}"
     else:
-        says = f"gone from the kernel's table: {_named(old)}"
+        says = f"gone from the kernel's table: {targets.named(old)}"
+        new = [p for p in found if p["alive"]]
+        says += f"; running: {targets.named(new)}" if new else ""
     return Evidence(phase="during", effect=bool(old) and not left, says=says, facts={"processes": found})
-
-
-def _back(old: list[dict[str, Any]], found: list[dict[str, Any]]) -> Evidence:
-    """Whether the node of each of `old` runs a process of that name again."""
-    running = {(p["node"], p["name"]): p for p in found if p["alive"]}
-    missing = [p for p in old if (p["node"], p["name"]) not in running]
-    same = [p for p in old if running.get((p["node"], p["name"]), {}).get("pid") == p["pid"]]
-    if missing:
-        says = f"not started again: {_named(missing)}"
-    else:
-        says = f"running: {_named(list(running.values()))}"
-        says += f"; the same as before: {_named(same)}" if same else ""
-    return Evidence(phase="after", effect=bool(missing), says=says, facts={"processes": found})
-
-
-def _processes(ctx: FaultContext, plan: Plan) -> list[dict[str, Any]]:
-    """Every process of the targets as the kernel sees it now."""
-    return [_plain(node, s) for node in plan.nodes for s in ctx.cluster.process.state(node)]
-
-
-def _plain(node: str, state: ProcessState) -> dict[str, Any]:
-    """A process's state as a fact for the ledger."""
-    facts = {"node": node, "name": state.name, "pid": state.pid, "start": state.start}
-    return {**facts, "state": state.state, "exit": state.exit, "alive": state.alive}
-
-
-def _named(processes: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{p['name']} ({p['pid']}) on {p['node']}" for p in processes) or "nothing"

@@ -14,7 +14,9 @@ from typing import Any, Final
 
 from harness.core.cluster import ProcessState
 from harness.core.descriptor import Descriptor
+from harness.core.errors import unknown_name
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.options import Option
 from nemesis import targets
 
 PAUSE: Final = Descriptor(
@@ -23,6 +25,13 @@ PAUSE: Final = Descriptor(
     target="nemesis.pause:Pause",
     needs=frozenset({"signal"}),
     targets=targets.KINDS,
+    options=(
+        Option(
+            name="process",
+            default=None,
+            summary="pause that process of each node alone, by its name (default: all of them)",
+        ),
+    ),
 )
 _WAIT_S: Final = 0.5  # for every thread of a process to have stopped, or to run again
 _POLL_S: Final = 0.01
@@ -47,18 +56,22 @@ class Pause(targets.OnNodes):
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
+        only: str | None = self.options.get("process")
+        found = [(node, s) for node in chosen for s in ctx.cluster.process.state(node)]
+        if only is not None and found and only not in {s.name for _, s in found}:
+            raise unknown_name("process", only, sorted({s.name for _, s in found}))
         processes = [
             {"node": node, "pid": s.pid, "start": s.start}
-            for node in chosen
-            for s in ctx.cluster.process.state(node)
-            if s.alive
+            for node, s in found
+            if s.alive and only in (None, s.name)
         ]
+        what = "" if only is None else f": {only} alone"
         return Plan(
             fault=ctx.fault,
             family=self.name,
             target=target,
             nodes=chosen,
-            says=f"{whom} paused{doubt}",
+            says=f"{whom} paused{what}{doubt}",
             args={"signal": "STOP", "processes": processes},
             undo=tuple(Undo("signal", {**p, "signal": "CONT"}) for p in processes),
         )

@@ -7,6 +7,7 @@ them, and `clusters.means.cgroup.remove` does when nobody was left to call it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -129,6 +130,7 @@ class House:
                     "state": stat.state if stat else None,
                     "cpu_ticks": stat.cpu_ticks if stat else 0,
                     "exit": None if stat else one.exit,
+                    "stop_signal": one.spec["stop_signal"],
                 }
             )
         return found
@@ -138,11 +140,11 @@ class House:
         for one in self.processes.values():
             if pid is not None and (one.pid, one.start) != (pid, start):
                 continue
-            if not one.ended and procfs.send(one.pid, one.start, number):
-                try:  # its children, too; the leader has just been there, so the group is its own
+            if one.stat() is not None:
+                # Its children, too, and each once: a second SIGTERM ends many that had begun to end well. It
+                # leads its session, so its group has its pid; it has just been there, so the group is its own.
+                with contextlib.suppress(ProcessLookupError):
                     os.killpg(one.pid, number)
-                except ProcessLookupError:
-                    continue
 
     def _expect(self, kinds: tuple[str, ...]) -> dict[str, Any]:
         deadline = time.monotonic() + _answer_s
@@ -228,6 +230,7 @@ class Estate:
             setup = {"name": name, "data": str(data), "data_dir": data_dir, "mounts": mounts, "hosts": hosts}
             self._houses[name] = self._settle_in(name, partial(self._unshare, self._nets[name], setup))
         no_group = self._group()
+        no_limit = {f"{c}-limit": self._group(c) for c in cgroup.CONTROLLERS}
         joined = [network.Port(n, self._nets[n], *sides) for n, sides in self._sides.items()]
         network.build(joined, switch, prefix)
         try:
@@ -237,7 +240,7 @@ class Estate:
         for house in self._houses.values():
             house.ready()
         inits = {name: [house.pid, self._started(house.pid)] for name, house in self._houses.items()}
-        cannot = {"block": self._no_block, "cgroup": no_group, "users": userns.lonely()}
+        cannot = {"block": self._no_block, "cgroup": no_group, "users": userns.lonely(), **no_limit}
         result = {"names": list(self._nets), "inits": inits, "cannot": cannot}
         return result, list(self._nets.values())
 
@@ -397,9 +400,9 @@ class Estate:
         theirs.close()
         return House(name, pid, ours, self._logs / name)
 
-    def _group(self) -> str | None:
-        """Put each node into its control group; returns why not, or None."""
-        root, reason = cgroup.hierarchy()
+    def _group(self, controller: str | None = None) -> str | None:
+        """Put each node into its control group, of a `controller` or that it belongs to; returns why not."""
+        root, reason = cgroup.controlling(controller) if controller else cgroup.hierarchy()
         if root is None:
             return reason
         try:

@@ -36,11 +36,18 @@ def main(sock: socket.socket, settle: Callable[[], None]) -> NoReturn:
     try:
         kernel.die_with_parent()
         _only(sock)
+        _spare()
         Init(sock).live(settle)
     except BaseException:  # noqa: BLE001 - whatever it is, it must not run on into the agent's code
         traceback.print_exc()
         sys.stderr.flush()
     os._exit(1)
+
+
+def _spare() -> None:
+    """Have the kernel, should the node run out of memory, end whatever runs here but not its init."""
+    with contextlib.suppress(OSError):  # that is root's to say
+        Path("/proc/self/oom_score_adj").write_text("-1000")
 
 
 def furnish(setup: dict[str, Any]) -> None:
@@ -191,6 +198,8 @@ class Init:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             os.setsid()
+            with contextlib.suppress(OSError):  # nobody spared us
+                Path("/proc/self/oom_score_adj").write_text("0")
             self._say({"hello": os.getpid(), "start": procfs.own_start()})
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(log, 1)

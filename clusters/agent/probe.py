@@ -21,9 +21,12 @@ from clusters.means.nft import Blocks, Nft, find_program
 def probe() -> dict[str, str | None]:
     """Capability -> None, or the reason why not and what to do."""
     base = _base()
-    found: dict[str, str | None] = dict.fromkeys(("netns", "client-places", "signal", "restart"), base)
+    found: dict[str, str | None] = dict.fromkeys(
+        ("netns", "client-places", "signal", "restart", "descriptor-limit"), base
+    )
     found["block"] = base or _block()
     found["cgroup"] = base or cgroup.hierarchy()[1]
+    found |= {f"{c}-limit": base or cgroup.controlling(c)[1] for c in cgroup.CONTROLLERS}
     found["users"] = base or userns.lonely()
     return found
 

@@ -1,8 +1,11 @@
-"""One control group for each node, named `splitbrain-RUN/NODE`, in whatever hierarchy the host has.
+"""One control group for each node, named `splitbrain-RUN/NODE`, in whatever hierarchies the host has.
 
 They say to whom a process belongs, end it surely (`cgroup.kill`, Linux 5.14), and outlive the run's
 namespaces, which nothing else does; `remove` clears what a run that was killed left behind. Where
-no hierarchy can be written to, runs go on without, and `hierarchy` says why.
+no hierarchy can be written to, runs go on without, and `hierarchy` says why. What a node may use of
+processors and memory is limited through them too (`clusters.means.limits`): with version 1 in
+hierarchies of their own, and memory is accounted to the group in which it was first touched, so nodes
+are in them from the start.
 
 Source: Documentation/admin-guide/cgroup-v2.rst.
 """
@@ -18,6 +21,7 @@ from typing import Final
 PREFIX: Final = "splitbrain-"
 _v2: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
 _v1: Final = Path("/sys/fs/cgroup/freezer")
+CONTROLLERS: Final = ("cpu", "memory")
 
 
 def hierarchy() -> tuple[Path | None, str | None]:
@@ -27,12 +31,46 @@ def hierarchy() -> tuple[Path | None, str | None]:
         candidates.append(_v1)
     if not candidates:
         return None, "no cgroup hierarchy is mounted at /sys/fs/cgroup"
-    for root in candidates:
-        if os.access(root, os.W_OK) and not os.statvfs(root).f_flag & os.ST_RDONLY:
-            return root, None
-    if os.statvfs(candidates[0]).f_flag & os.ST_RDONLY:
-        return None, f"{candidates[0]} is read-only here; a container needs a writable cgroup mount"
-    return None, f"{candidates[0]} is not ours to write to; control groups need root (sudo)"
+    found = [_writable(root) for root in candidates]
+    return next((one for one in found if one[0] is not None), found[0])
+
+
+def controlling(controller: str) -> tuple[Path | None, str | None]:
+    """Where groups that limit `controller` (`cpu`, `memory`) are made, and None; or None, and why there is
+    no such place, and which fault comes nearest."""
+    root, reason = _controlling(controller)
+    return root, None if reason is None else f"{reason}; fault pause stalls a node without them"
+
+
+def _controlling(controller: str) -> tuple[Path | None, str | None]:
+    old = _v2[0] / controller
+    if (old / "tasks").exists():
+        return _writable(old)
+    for root in _v2:
+        if controller in _words(root / "cgroup.controllers"):
+            if controller in _words(root / "cgroup.subtree_control"):
+                return _writable(root)
+            enable = f"echo +{controller} > {root}/cgroup.subtree_control"
+            return (
+                None,
+                f"control groups here do not pass on the controller {controller}; as root, `{enable}`",
+            )
+    return None, f"no control group of this kernel has the controller {controller}"
+
+
+def _writable(root: Path) -> tuple[Path | None, str | None]:
+    if os.statvfs(root).f_flag & os.ST_RDONLY:
+        return None, f"{root} is read-only here; a container needs a writable cgroup mount"
+    if not os.access(root, os.W_OK):
+        return None, f"{root} is not ours to write to; control groups need root (sudo)"
+    return root, None
+
+
+def _words(path: Path) -> list[str]:
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
 
 
 def name(run: str) -> str:
@@ -47,7 +85,11 @@ def name(run: str) -> str:
 def make(root: Path, run: str, node: str) -> Path:
     """The group of one node; it may exist."""
     path = root / name(run) / node
-    path.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    wanted = set(CONTROLLERS) & set(_words(root / "cgroup.subtree_control"))  # version 2 alone
+    if wanted:
+        (path.parent / "cgroup.subtree_control").write_text(" ".join(f"+{one}" for one in sorted(wanted)))
+    path.mkdir(exist_ok=True)
     return path
 
 
@@ -74,7 +116,7 @@ def remove(run: str, *, timeout_s: float = 2.0) -> list[str]:
     Raises: OSError for a group that is still busy after `timeout_s`.
     """
     removed = []
-    for root in (*_v2, _v1):
+    for root in _roots():
         top = root / name(run)
         if not top.is_dir():
             continue
@@ -88,7 +130,13 @@ def remove(run: str, *, timeout_s: float = 2.0) -> list[str]:
 
 def leftovers() -> list[Path]:
     """The groups of all runs, of those that still go on as well."""
-    return sorted(p for root in (*_v2, _v1) if root.is_dir() for p in root.glob(PREFIX + "*"))
+    return sorted(p for root in _roots() if root.is_dir() for p in root.glob(PREFIX + "*"))
+
+
+def _roots() -> tuple[Path, ...]:
+    """All places where groups of ours may be, each once: some are links to others."""
+    places = (*_v2, _v1, *(_v2[0] / controller for controller in CONTROLLERS))
+    return tuple({place.resolve(): place for place in places}.values())
 
 
 def _remove_one(group: Path, deadline: float) -> None:

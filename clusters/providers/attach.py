@@ -34,6 +34,7 @@ _refused: Final[dict[str, str]] = {
     "client-places": "clients of an attached cluster all connect from this machine",
     "signal": f"{_not_ours}, and signals no process",
     "restart": f"{_not_ours}, and starts no process",
+    **dict.fromkeys(("cpu-limit", "memory-limit", "descriptor-limit"), f"{_not_ours}, and limits nothing"),
     "keep": "an attached cluster stands anyway",
 }
 _end_s: Final = 2.0
@@ -90,6 +91,7 @@ class AttachedCluster:
         self.inits: Mapping[str, tuple[int, int]] = {}
         self.network = self
         self.process = self
+        self.limits = self
         self._logs = run_dir.resolve() / "logs"
         self._helpers: list[subprocess.Popen[bytes]] = []
 
@@ -164,6 +166,21 @@ class AttachedCluster:
 
     def state(self, node: str) -> tuple[ProcessState, ...]:
         return ()
+
+    def loop(self, fault: str, node: str, *, up_s: float, down_s: float) -> None:
+        _refuse("restart")
+
+    def unloop(self, fault: str) -> None:
+        pass
+
+    def limit(self, fault: str, node: str, kind: str, amount: float) -> None:
+        _refuse("cpu-limit")
+
+    def unlimit(self, fault: str) -> None:
+        pass
+
+    def usage(self, node: str, kind: str) -> Mapping[str, Any]:
+        _refuse("cpu-limit")
 
 
 def _refuse(capability: str) -> NoReturn:

@@ -68,7 +68,7 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep")
+_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep", "descriptor-limit")
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"
@@ -233,8 +233,9 @@ class DockerCluster(NetnsCluster):
             timeout_s=_join_s,
         )
         self._know(made, fds)
-        works = dict.fromkeys(("docker", "client-places", "signal", "restart", "keep"))
-        self.capabilities = {**works, "block": made["block"]}
+        works = dict.fromkeys(("docker", "client-places", "signal", "restart", "keep", "descriptor-limit"))
+        limited = {f"{c}-limit": self.limits.refusal(self.nodes[0].name, c) for c in ("cpu", "memory")}
+        self.capabilities = {**works, **limited, "block": made["block"]}
         place, node = self.places[0].name, self.nodes[-1].name
         if not self.reaches(place, node, _nobodys_port, _pass_s):
             raise MissingCapability(

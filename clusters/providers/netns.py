@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from clusters.means.crashloop import Loops
+from clusters.means.limits import NodeLimits
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from harness.core.cluster import DATA_DIR, Endpoint, Node, Pair, Place, Process, ProcessState
 from harness.core.descriptor import Descriptor
@@ -85,7 +87,7 @@ class Netns:
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
             names = ("netns", "block", "client-places", "signal", "restart", "cgroup", "users")
-            return dict.fromkeys(names, reason)
+            return dict.fromkeys((*names, "cpu-limit", "memory-limit", "descriptor-limit"), reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
 
@@ -175,6 +177,8 @@ class NetnsCluster:
         self._lost: str | None = "the cluster has not been made"
         self._nets: dict[str, int] = {}
         self.inits: Mapping[str, tuple[int, int]] = {}
+        self._loops = Loops(self)
+        self.limits = NodeLimits(self)
 
     # life
 
@@ -214,7 +218,7 @@ class NetnsCluster:
             timeout_s=_create_s,
         )
         self._know(made, fds)
-        works = dict.fromkeys(("netns", "client-places", "signal", "restart", "keep"))
+        works = dict.fromkeys(("netns", "client-places", "signal", "restart", "keep", "descriptor-limit"))
         self.capabilities = {**works, **made["cannot"]}
 
     def _know(self, made: Mapping[str, Any], fds: Sequence[int]) -> None:
@@ -227,6 +231,7 @@ class NetnsCluster:
             raise InfrastructureError(self._obituary("has ended"))
 
     def close(self) -> None:
+        self._loops.close()
         if self._claim is not None:
             self._claim.close()
         agent, self._agent = self._agent, None
@@ -338,6 +343,13 @@ class NetnsCluster:
                 text = f"{one.name} (pid {one.pid}) shows no effect of {signal} after {_effect_s:g} s"
                 raise InfrastructureError(f"{node}: {text}; it may hang in the kernel")
         return before
+
+    def loop(self, fault: str, node: str, *, up_s: float, down_s: float) -> None:
+        self._node(node)
+        self._loops.loop(fault, node, up_s=up_s, down_s=down_s)
+
+    def unloop(self, fault: str) -> None:
+        self._loops.unloop(fault)
 
     def log_dir(self, node: str) -> Path:
         return self._logs / self._node(node)

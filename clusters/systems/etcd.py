@@ -59,7 +59,11 @@ ETCD: Final = Descriptor(
 
 _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
-_survived: Final = frozenset({"partition", "kill", "pause"})
+_deaths: Final = frozenset({"kill", "terminate", "crash-loop"})
+_stalls: Final = frozenset(
+    {"pause", "cpu-pressure", "memory-pressure"}
+)  # time passes that a node does not notice
+_survived: Final = _deaths | _stalls | {"partition", "fd-limit"}
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
 # hardly any watch of a run end with one.
@@ -120,13 +124,13 @@ class Etcd:
         # A leader that wakes from a pause may still renew leases, or revoke them, before it hears of its successor.
         Promise(
             prop="lease",
-            families=_survived - {"pause"},
+            families=_survived - _stalls,
             most="minority",
             source="etcd #15247, and the discussion of #16822: off by little, and accepted",
         ),
         Promise(
             prop="durable",
-            families=frozenset({"kill"}),
+            families=_deaths,
             most="all",
             source=f"{_api}: completed operations are durable",
         ),

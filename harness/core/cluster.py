@@ -74,7 +74,7 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     `pid` is in the controller's PID namespace, `start` its start time in clock ticks after boot
     (together they name a process for ever), `state` the letter of /proc/PID/stat (`T` stopped), or
     None once it ended; then `exit` is its exit code, negative for a signal. `cpu_ticks` is user
-    plus system time.
+    plus system time. `stop_signal` is what an operator would send to end it.
     """
 
     name: str
@@ -83,6 +83,7 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
     state: str | None
     cpu_ticks: int = 0
     exit: int | None = None
+    stop_signal: str = "TERM"
 
     @property
     def alive(self) -> bool:
@@ -127,6 +128,36 @@ class Processes(Protocol):
     def state(self, node: str) -> tuple[ProcessState, ...]:
         """Each process that was started on the node, with its latest incarnation's state."""
 
+    def loop(self, fault: str, node: str, *, up_s: float, down_s: float) -> None:
+        """From now on kill the node's processes `up_s` after they were started, and start them again
+        `down_s` later, over and over, until `unloop`. Returns when they have been killed once."""
+
+    def unloop(self, fault: str) -> None:
+        """Let be what `fault` keeps killing. It may be down then; idempotent."""
+
+
+class Limits(Protocol):
+    """How much a node's processes may use, and how much they do. The node's alone, never the machine's.
+
+    `kind` is `cpu` (processors, such as 0.1), `memory` (bytes beyond what the node needs now, its cache not
+    counted; that room is kept taken) or `descriptors` (of each process, so many more than it has open now).
+    """
+
+    def limit(self, fault: str, node: str, kind: str, amount: float) -> None:
+        """Allow no more than `amount`. `fault` names the limit; of several the tightest counts."""
+
+    def unlimit(self, fault: str) -> None:
+        """Lift what `fault` limits; where nobody else limits it, all is as before. Idempotent."""
+
+    def usage(self, node: str, kind: str) -> Mapping[str, Any]:
+        """What the kernel says now. Every kind has `limit`, None where there is none.
+
+        `cpu`: `throttled` (periods in which the limit was met), `throttled_ms`, both since the node was
+        made. `memory`: `used`, `cache` (bytes that can be taken back), `pressed` (times that the limit
+        was met), `killed` (processes that the kernel ended for want of memory). `descriptors`: `limit` of the
+        process that has least room, `room` (how many more it can open), and `processes`, a list of facts.
+        """
+
 
 class Cluster(Protocol):
     """What the harness and the faults act on. Nodes may come and go during a run."""
@@ -140,11 +171,13 @@ class Cluster(Protocol):
     @property
     def process(self) -> Processes: ...
     @property
+    def limits(self) -> Limits: ...
+    @property
     def capabilities(self) -> Mapping[str, str | None]:
         """Capability name -> None where it works here, else the reason why not.
 
         Names: `block`, `client-places`, `signal`, `restart`, `keep` (the cluster can stand when its
-        run is over); more arrive with their faults.
+        run is over), `cpu-limit`, `memory-limit`, `descriptor-limit`; more arrive with their faults.
         """
 
     @property

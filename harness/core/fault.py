@@ -29,7 +29,8 @@ class Undo(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a fault will do: `nodes` it targets, `args` of its own, and how to take it back.
 
-    `says` is a sentence for people: "n2, the leader, cut off from n1 and n3".
+    `says` is a sentence for people: "n2, the leader, cut off from n1 and n3". A `lasting` fault is not
+    taken back after its step's hold but when the load is over.
     """
 
     fault: str  # the fault's id in this run: unique, names its blocks
@@ -39,6 +40,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     says: str
     args: dict[str, Any] = {}
     undo: tuple[Undo, ...] = ()
+    lasting: bool = False
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,11 +19,14 @@ class FakeCluster:
     def __init__(self, nodes: int) -> None:
         self.nodes = tuple(Node(f"n{i}", f"10.0.0.{i}") for i in range(1, nodes + 1))
         self.places = tuple(Place(f"c{i}", f"n{i}", f"10.0.1.{i}") for i in range(1, nodes + 1))
-        self.network = self.process = self
+        self.network = self.process = self.limits = self
+        self.limited: dict[tuple[str, str], dict[str, float]] = {}  # (node, kind) -> fault -> amount
+        self.met = 0
         self.blocks: dict[str, set[Pair]] = {}
         self.drops = 0
         self.pids = iter(range(100, 1000))
         self.running: dict[str, ProcessState] = {}
+        self.loops: dict[str, str] = {}  # node -> fault
         for node in self.nodes:
             self.start(node.name)
 
@@ -45,7 +48,35 @@ class FakeCluster:
         self.drops += lost
         return not lost
 
-    def start(self, node: str) -> None:
+    def loop(self, fault: str, node: str, *, up_s: float, down_s: float) -> None:
+        self.signal(node, "KILL")
+        self.loops[node] = fault
+
+    def unloop(self, fault: str) -> None:
+        self.loops = {node: of for node, of in self.loops.items() if of != fault}
+
+    def limit(self, fault: str, node: str, kind: str, amount: float) -> None:
+        if self.running[node].alive:
+            self.limited.setdefault((node, kind), {})[fault] = amount
+
+    def unlimit(self, fault: str) -> None:
+        for held in self.limited.values():
+            held.pop(fault, None)
+
+    def usage(self, node: str, kind: str) -> dict[str, Any]:
+        held = self.limited.get((node, kind))
+        limit = min(held.values()) if held else None
+        self.met += bool(held)
+        if kind == "cpu":
+            return {"limit": limit, "throttled": self.met, "throttled_ms": 0.0}
+        if kind == "memory":
+            return {"limit": limit, "used": 1e9, "cache": 0, "pressed": self.met, "killed": 0}
+        one = self.running[node]
+        facts = {"name": one.name, "pid": one.pid, "start": one.start, "open": 9}
+        some = [{**facts, "limit": 9 if held else 1024, "room": 0 if held else 1015}] if one.alive else []
+        return {"limit": None, "room": None, "processes": some}
+
+    def start(self, node: str, after_s: float = 0.0) -> None:
         if node not in self.running or not self.running[node].alive:
             pid = next(self.pids)
             self.running[node] = ProcessState(name="etcd", pid=pid, start=pid * 7, state="S")
@@ -61,7 +92,9 @@ class FakeCluster:
 
     def state(self, node: str) -> tuple[ProcessState, ...]:
         was = self.running[node]
-        if was.state == "S":  # what runs uses the processor
+        if node in self.loops:  # comes and goes each time one looks
+            self.signal(node, "KILL") if was.alive else self.start(node)
+        elif was.state == "S":  # what runs uses the processor
             self.running[node] = msgspec.structs.replace(was, cpu_ticks=was.cpu_ticks + 1)
         return (self.running[node],)
 
@@ -81,5 +114,12 @@ def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -
 
 def undo(cluster: FakeCluster, plan: Plan) -> None:
     """The primitives of `harness.undo`, on the fake."""
+    known = {
+        "unblock": cluster.unblock,
+        "start": cluster.start,
+        "signal": cluster.signal,
+        "unloop": cluster.unloop,
+        "unlimit": cluster.unlimit,
+    }
     for step in plan.undo:
-        {"unblock": cluster.unblock, "start": cluster.start, "signal": cluster.signal}[step.do](**step.args)
+        known[step.do](**step.args)

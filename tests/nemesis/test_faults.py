@@ -17,8 +17,10 @@ from harness.core.fault import Evidence, Fault, FaultContext, Plan
 from harness.core.ledger import Ledger, read_faults
 from harness.core.spec import Spec
 from harness.core.system import Status
+from nemesis.kill import KILL
 from nemesis.partition import Partition
-from nemesis.pause import Pause
+from nemesis.pause import PAUSE, Pause
+from nemesis.terminate import TERMINATE
 from tests.nemesis.fake import FakeCluster, context, undo
 
 NODES = 5  # every kind of target exists among them
@@ -27,7 +29,10 @@ NODES = 5  # every kind of target exists among them
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake changes at once; waiting for a kernel is of no use here."""
-    monkeypatch.setattr("nemesis.kill._WAIT_S", 0.0)
+    for family in ("kill", "terminate", "crash_loop", "cpu_pressure", "memory_pressure", "fd_limit"):
+        monkeypatch.setattr(f"nemesis.{family}._WAIT_S", 0.05 if family == "crash_loop" else 0.0)
+        monkeypatch.setattr(f"nemesis.{family}._POLL_S", 0.001)
+    monkeypatch.setattr("nemesis.memory_pressure._FILL_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
 
@@ -42,7 +47,8 @@ def registered() -> list[Descriptor]:
 
 
 def make(descriptor: Descriptor, **options: Any) -> Fault:
-    fault: Fault = descriptor.load()({o.name: o.default for o in descriptor.options} | options)
+    quick = {o.name: 0.01 for o in descriptor.options if o.name in ("up_s", "down_s")}
+    fault: Fault = descriptor.load()({o.name: o.default for o in descriptor.options} | quick | options)
     return fault
 
 
@@ -238,3 +244,65 @@ def test_a_node_that_stays_dead_shows_afterwards() -> None:
     cluster = FakeCluster(3)
     cluster.start = lambda node: None
     assert live(Kill({}), cluster, context(cluster), "one")[3].effect is True
+
+
+def test_who_is_killed_first_stays_dead_and_others_do_not() -> None:
+    cluster, fault = FakeCluster(3), make(KILL, restart=False)
+    first, _, during, _ = live(fault, cluster, context(cluster), "leader")  # the fake takes it back at once
+    assert first.lasting
+    assert during.effect is True
+    cluster.signal("n2", "KILL")
+    second, _, during, _ = live(fault, cluster, context(cluster), "all")
+    assert (second.nodes, second.lasting, during.effect) == (("n1", "n3"), False, True)
+    assert [cluster.running[n].alive for n in ("n1", "n2", "n3")] == [True, False, True]
+    third, _, during, _ = live(fault, cluster, context(cluster), "leader")
+    assert (third.nodes, third.undo, during.effect) == ((), (), False)
+
+
+def test_when_all_were_killed_one_comes_back_later() -> None:
+    cluster = FakeCluster(5)
+    plan = make(KILL, stagger_s=1.2).plan(context(cluster, seed=4), "all")
+    delays = [step.args.get("after_s", 0.0) for step in plan.undo]
+    assert delays[:4] == [0.0] * 4
+    assert 0.6 <= delays[4] <= 1.2
+    assert f"{plan.undo[4].args['node']} {delays[4]:g} s after the others" in plan.says
+    for target, stagger_s in (("all", 0.0), ("majority", 1.2)):
+        plan = make(KILL, stagger_s=stagger_s).plan(context(cluster), target)
+        assert all("after_s" not in step.args for step in plan.undo)
+
+
+def test_part_of_the_killed_stays_dead() -> None:
+    cluster = FakeCluster(5)
+    ctx, fault = context(cluster), make(KILL, dead=2)
+    plan = fault.plan(ctx, "all")
+    ctx.before = fault.observe(ctx, plan, "before")
+    assert len(plan.args["soon"]) == 3
+    assert [bool(step.get("after_s")) for step in plan.args["soon"]] == [False, False, True]
+
+
+def test_a_process_that_is_killed_did_not_end_itself() -> None:
+    cluster, fault = FakeCluster(3), make(TERMINATE)
+    ctx = context(cluster)
+    plan = fault.plan(ctx, "one")
+    ctx.before = fault.observe(ctx, plan, "before")
+    (node,) = plan.nodes
+    cluster.running[node] = msgspec.structs.replace(cluster.running[node], state=None, exit=-9)
+    assert fault.observe(ctx, plan, "during").effect is False
+    cluster.running[node] = msgspec.structs.replace(cluster.running[node], exit=-15)
+    assert fault.observe(ctx, plan, "during").effect is True
+
+
+def test_one_process_is_paused_by_its_name() -> None:
+    cluster = FakeCluster(3)
+    assert make(PAUSE, process="etcd").plan(context(cluster), "one").args["processes"]
+    with pytest.raises(UsageError, match=r"process 'etcs'.*etcd"):
+        make(PAUSE, process="etcs").plan(context(cluster), "one")
+
+
+@pytest.mark.parametrize("family", ["cpu-pressure", "memory-pressure", "fd-limit"])
+def test_a_limit_that_was_there_before_is_no_effect(family: str) -> None:
+    cluster, fault = FakeCluster(3), make(next(d for d in registered() if d.name == family))
+    for node in cluster.nodes:
+        for kind in ("cpu", "memory", "descriptors"):
+            cluster.limit("other", node.name, kind, 0.01)
+    assert live(fault, cluster, context(cluster), "one")[2].effect is False

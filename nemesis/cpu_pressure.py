@@ -1,0 +1,94 @@
+"""Fault `cpu-pressure`: the nodes get a small part of a processor, as beside a greedy neighbour.
+
+By the quota of the node's own control group: whatever runs on the node shares it, and stands still
+for the rest of each tenth of a second. Heartbeats are late, elections are called, a leader serves a
+little. The machine and the other nodes are as before.
+
+Proof: the limit is read back, and the kernel counts periods in which the node met it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from harness.core.descriptor import Descriptor
+from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.options import Option
+from nemesis import targets
+
+CPU_PRESSURE: Final = Descriptor(
+    name="cpu-pressure",
+    summary="leave some nodes a few percent of a processor",
+    target="nemesis.cpu_pressure:CpuPressure",
+    needs=frozenset({"cpu-limit"}),
+    targets=targets.KINDS,
+    options=(
+        Option(
+            name="cpu_percent",
+            default=5.0,
+            least=1,
+            most=10_000,
+            summary="what a node gets, of one processor",
+        ),
+    ),
+)
+_WAIT_S: Final = 0.9  # for the limit to be met
+_POLL_S: Final = 0.02
+
+
+class CpuPressure(targets.OnNodes):
+    """Limits the processor time of nodes, and lifts that."""
+
+    name = "cpu-pressure"
+    needs = CPU_PRESSURE.needs
+    label = "cpu pressure"
+    glyph = "◔"
+    colour = "process"
+
+    def plan(self, ctx: FaultContext, target: str) -> Plan:
+        chosen, whom, doubt = self.choose(ctx, target)
+        percent = float(self.options.get("cpu_percent", 5.0))
+        return Plan(
+            fault=ctx.fault,
+            family=self.name,
+            target=target,
+            nodes=chosen,
+            says=f"{whom} limited to {percent:g} % of a processor{doubt}",
+            args={"cpus": percent / 100},
+            undo=(Undo("unlimit", {"fault": ctx.fault}),),
+        )
+
+    def apply(self, ctx: FaultContext, plan: Plan) -> None:
+        for node in plan.nodes:
+            ctx.cluster.limits.limit(plan.fault, node, "cpu", plan.args["cpus"])
+
+    def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
+        before: dict[str, Any] = ctx.before.facts.get("nodes", {}) if ctx.before is not None else {}
+        deadline = time.monotonic() + _WAIT_S
+        while True:
+            now = {node: dict(ctx.cluster.limits.usage(node, "cpu")) for node in plan.nodes}
+            hit = {
+                node: now[node]["throttled"] - was["throttled"]
+                for node, was in before.items()
+                if targets.tighter(now[node]["limit"], was["limit"])
+            }
+            met = bool(hit) and hit.keys() == now.keys() and all(hit.values())
+            if phase != "during" or met or not before or time.monotonic() > deadline:
+                break
+            time.sleep(_POLL_S)
+        says = "; ".join(f"{node} {_words(use)}" for node, use in now.items())
+        facts = {"nodes": now}
+        if phase == "before":
+            return Evidence(phase=phase, effect=None, says=says, facts=facts)
+        if phase == "during":
+            counts = ", ".join(f"{node} {n}" for node, n in hit.items())
+            says += f"; times it was met since: {counts}" if hit else "; none is tighter than before"
+            return Evidence(phase=phase, effect=met, says=says, facts=facts)
+        return Evidence(phase=phase, effect=bool(hit), says=says, facts=facts)
+
+
+def _words(use: dict[str, Any]) -> str:
+    if use["limit"] is None:
+        return "has no limit"
+    return f"is limited to {use['limit']:.3g} processors"
