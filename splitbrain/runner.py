@@ -116,7 +116,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         spec.concurrency, spec.seed
     )
     from splitbrain import incremental
-    from splitbrain.spec import schedule
+    from splitbrain.spec import limit, schedule
 
     faults = {f: registry.create("faults", f, spec.of(f)) for f in spec.families}
     parts = Parts(
@@ -130,6 +130,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         workload=workload,
         faults=faults,
         steps=schedule(spec),
+        most=limit(spec),
         helpers=(
             {}
             if incremental.wanted(workload.checkers) is None

@@ -30,6 +30,7 @@ def test_kinds_have_their_sizes_and_roles(kind: str, count: int, head: int, seed
     assert list(chosen) == [n for n in nodes if n in chosen]  # in order, each once
     least, most = {
         "leader": (1, 1),
+        "leaders": (1, 1),
         "one": (1, 1),
         "follower": (1, 1),
         "followers": (count - 1, count - 1),
@@ -42,7 +43,9 @@ def test_kinds_have_their_sizes_and_roles(kind: str, count: int, head: int, seed
     if roles:
         assert (f"n{head}" in chosen) or kind != "leader"
         assert f"n{head}" not in chosen or not kind.startswith("follower")
-    assert bool(doubt(kind, nodes, roles)) == (not roles and kind in ("leader", "follower", "followers"))
+    assert bool(doubt(kind, nodes, roles)) == (
+        not roles and kind in ("leader", "leaders", "follower", "followers")
+    )
 
 
 def test_a_deposed_leader_is_not_the_leader() -> None:
