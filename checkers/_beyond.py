@@ -15,6 +15,7 @@ import msgspec
 
 from harness.core.checker import Anomaly, CheckContext, Result, Verdict
 from harness.core.ledger import FaultRecord, read_faults
+from harness.core.outages import out_at
 from harness.core.system import majority
 
 _usual: Final = frozenset({"partition", "kill", "pause"})
@@ -49,11 +50,7 @@ def applied(run_dir: Path | None) -> list[FaultRecord]:
 def out_at_once(faults: Iterable[FaultRecord], until: int = _never) -> frozenset[str]:
     """The most nodes that several faults together had out at one moment, at `until` ns or before."""
     hit = [f for f in faults if f.applied is not None and f.applied <= until]
-    found: frozenset[str] = frozenset()
-    for begin in (f.applied or 0 for f in hit):
-        here = [f for f in hit if (f.applied or 0) <= begin < (_never if f.undone is None else f.undone)]
-        found = max(found, frozenset().union(*(f.out for f in here)), key=len)
-    return found
+    return max((out_at(hit, f.applied or 0) for f in hit), key=len, default=frozenset())
 
 
 def beyond(

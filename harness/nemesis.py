@@ -39,7 +39,8 @@ _STOP_S = 60.0
 
 class Step(Protocol):
     """One entry of a schedule: `at_s` seconds after the load began, or after `when` came true, and not
-    before the steps `follows` are over. Steps of one `group` wait for the same `when`."""
+    before the steps `follows` are over. Steps of one `group` wait for the same `when`, which is watched
+    from the moment on at which the step `since` has begun."""
 
     @property
     def n(self) -> int: ...
@@ -57,6 +58,8 @@ class Step(Protocol):
     def when(self) -> Mapping[str, Any] | None: ...
     @property
     def group(self) -> int: ...
+    @property
+    def since(self) -> int | None: ...
 
 
 class _Active(msgspec.Struct):
@@ -132,10 +135,13 @@ class Nemesis:
                 self._live()
             finally:
                 self._end_all()
-            for group in self._triggers:
-                self.notes.append(
-                    f"{_condition(self._waiting, group)} never came true, so its faults never began"
-                )
+            for step in self._waiting:
+                if step.when is not None and step.group not in self._begins:
+                    when = ", ".join(f"{key} {value}" for key, value in step.when.items())
+                    self.notes.append(
+                        f"{step.family}:{step.target} (step {step.n}) never began: its condition ({when})"
+                        " did not come true"
+                    )
         except SplitbrainError as e:
             self.failure = e
             self._on_failure()
@@ -147,9 +153,6 @@ class Nemesis:
     def _live(self) -> None:
         """Whatever is due, what ends before what begins, until there is nothing left."""
         self._begins[0] = time.monotonic()
-        for step in self._waiting:
-            if step.when is not None and step.group not in self._triggers:
-                self._triggers[step.group] = Trigger(step.when, self._ledger.path.parent)
         while (self._waiting or self._active) and not self._stopping.is_set():
             now = time.monotonic()
             self._look(now)
@@ -160,7 +163,12 @@ class Nemesis:
                 self._stopping.wait(self._pause(now))
 
     def _look(self, now: float) -> None:
-        """Start the clocks of groups whose condition has come true."""
+        """Watch conditions, each from its time on, and start the clocks of groups whose has come true."""
+        ahead = {s.n for s in self._waiting}
+        for step in self._waiting:
+            known = step.group in self._triggers or step.group in self._begins
+            if step.when is not None and not known and step.since not in ahead:
+                self._triggers[step.group] = Trigger(step.when, self._ledger.path.parent)
         for group, trigger in list(self._triggers.items()):
             why = trigger.look()
             if why is not None:
@@ -296,11 +304,6 @@ class Nemesis:
             evidence = Evidence(phase=phase, effect=effect, says=f"could not be measured: {e}")
         self._ledger.evidence(self._journal.now(), plan.fault, evidence)
         return evidence
-
-
-def _condition(waiting: Sequence[Step], group: int) -> str:
-    when = next((s.when for s in waiting if s.group == group), None) or {}
-    return "when " + ", ".join(f"{key} {value}" for key, value in when.items())
 
 
 def roles(cluster: Cluster, system: System, wait_s: float = _ASK_S) -> dict[str, Status]:

@@ -33,7 +33,8 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
 
     It waits until the steps `follows` have been healed. With `when`, `at_s` counts from the moment at
     which that came true: {"leader": NODE or "any"}, {"log": REGEX, "node": NODE or "any"}, or
-    {"ops": N}; `group` is the same for steps that wait for the same one.
+    {"ops": N}; `group` is the same for steps that wait for the same one, which is watched from the
+    moment on at which step `since` has begun, or the load.
     """
 
     n: int
@@ -44,6 +45,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     follows: tuple[int, ...] = ()
     when: dict[str, Any] | None = None
     group: int = 0
+    since: int | None = None
 
 
 def schedule(

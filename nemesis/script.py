@@ -9,11 +9,12 @@
     fault = "partition:leader"
     hold = "5s"
 
-`at` counts from the beginning of the load, `after` from the entry before (1 s where neither is said) or,
-with `when`, from the moment at which that came true; an entry that only says `after` goes with the one
-before it. A fault without `hold` stays until the load is over. In `do`, actions follow each other
-by 1 s or what `wait` says; `resume` heals everything that the entry, and those that it goes with, have
-in force; `resume pause` or `resume pause n1` only that. A target is a kind or names.
+A condition is watched from the moment on at which the entry before it has begun. `at` counts from the
+beginning of the load, `after` from the entry before (1 s where neither is said) or, with `when`, from the
+moment at which that came true; an entry that only says `after` goes with the one before it. A fault
+without `hold` stays until the load is over. In `do`, actions follow each other by 1 s or what `wait`
+says; `resume` heals everything that the entry, and those that it goes with, have in force;
+`resume pause` or `resume pause n1` only that. A target is a kind or names.
 """
 
 from __future__ import annotations
@@ -33,6 +34,15 @@ _GAP_S: Final = 1.0
 _conditions: Final = {"leader": str, "log": str, "ops": int}
 
 
+class _Here(msgspec.Struct, frozen=True):
+    """Where the reader has come to: an entry, and the clock that it goes by."""
+
+    entry: int
+    group: int
+    when: dict[str, Any] | None
+    since: _Open | None
+
+
 class _Open(msgspec.Struct):
     """A fault that is in force at the place that the reader has come to; `until` once that is known."""
 
@@ -41,6 +51,7 @@ class _Open(msgspec.Struct):
     target: str
     group: int
     when: dict[str, Any] | None
+    since: _Open | None = None
     until: float | None = None
 
 
@@ -106,14 +117,16 @@ def script(
     end = max(time_s - QUIET_S, time_s * 0.8)
     found: list[_Open] = []
     cursor, group, when = 0.0, 0, None
+    since: _Open | None = None  # the last fault before the entry with the condition
     for number, entry in enumerate(entries, 1):
         if "when" in entry:
             group, when, cursor = number, dict(entry["when"]), float(entry.get("after", 0.0))
+            since = found[-1] if found else None
         elif "at" in entry:
             group, when, cursor = 0, None, float(entry["at"])
         else:
             cursor += float(entry.get("after", _GAP_S))
-        here = (number, group, when)
+        here = _Here(number, group, when, since if group else None)
         if "fault" in entry:
             ((family, target),) = _named(number, entry)
             one = _begin(here, family, target, cursor, families, end if when is None else None)
@@ -143,20 +156,21 @@ def script(
             o.target,
             when=o.when,
             group=o.group,
+            since=None if o.since is None else next(i for i, x in enumerate(order, 1) if x is o.since),
         )
         for n, o in enumerate(order, 1)
     )
 
 
 def _begin(
-    here: tuple[int, int, dict[str, Any] | None],
+    here: _Here,
     family: str,
     target: str,
     at_s: float,
     families: Mapping[str, Family],
     end: float | None,
 ) -> _Open:
-    number, group, when = here
+    number = here.entry
     own = families[family]
     kind = target or (own.defaults[0] if own.defaults else "")
     problem = own.refusal(kind) if kind else "no kind of target here; name one"
@@ -167,12 +181,10 @@ def _begin(
             f"schedule entry {number}: {family} would begin at {at_s:g} s, and all is healed at {end:g} s, before"
             " the load ends; begin sooner, or raise time"
         )
-    return _Open(at_s, family, kind, group, when)
+    return _Open(at_s, family, kind, here.group, here.when, here.since)
 
 
-def _resume(
-    here: tuple[int, int, dict[str, Any] | None], rest: str, at_s: float, open_now: Sequence[_Open]
-) -> None:
+def _resume(here: _Here, rest: str, at_s: float, open_now: Sequence[_Open]) -> None:
     """End what `rest` names (a family, and a target), or everything."""
     family, _, target = rest.strip().partition(" ")
     ending = [
@@ -182,7 +194,9 @@ def _resume(
     ]
     if not ending:
         what = f"resume {rest.strip()}".strip()
-        raise UsageError(f"schedule entry {here[0]}: {what!r} at {at_s:g} s: no such fault is in force then")
+        raise UsageError(
+            f"schedule entry {here.entry}: {what!r} at {at_s:g} s: no such fault is in force then"
+        )
     for one in ending:
         one.until = at_s
 

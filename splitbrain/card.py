@@ -91,6 +91,8 @@ def _body(results: Mapping[str, Any]) -> RenderableType:
     if not results.get("error"):  # a run that broke down proves nothing, and need not say how little
         if results.get("faults"):
             parts += [Text(), _faults(results["faults"])]
+        if (out := results.get("outages")) and out.get("overlapping_s"):
+            parts.append(Text(_outages(out), style="dim"))
         for row in (results.get("meaning") or {}).get("rows", ()):
             if not row.get("met", True):
                 words = f"? not met: {row.get('what')}: {row.get('value')}, needed {row.get('needed')}"
@@ -177,6 +179,14 @@ def _faults(faults: Mapping[str, Mapping[str, Any]]) -> Table:
             str(row.get("overlapping_ops")),
         )
     return table
+
+
+def _outages(out: Mapping[str, Any]) -> str:
+    """How the faults lay beside each other."""
+    share = out["overlapping_s"] / out["seconds"] if out.get("seconds") else 0
+    return (
+        f"two or more outages at once for {share:.0%} of the time, at most {_count(out['most'], 'node')} out"
+    )
 
 
 def _window(window: list[dict[str, Any]]) -> Table:

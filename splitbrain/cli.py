@@ -318,7 +318,8 @@ def _dry_run(spec: Spec, *, json: bool) -> int:
 
     plan = specs.schedule(spec)
     if json:
-        body = {"format": 1, "spec": spec, "schedule": plan, "command": specs.command_line(spec)}
+        about = {"spec": spec, "schedule": plan, "most_out": specs.limit(spec)}
+        body = {"format": 1, **about, "command": specs.command_line(spec)}
         _print_json(msgspec.to_builtins(body))
     else:
         listing.print_plan(_console(), spec, plan)

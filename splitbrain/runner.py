@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -27,7 +27,7 @@ import msgspec
 from harness.core.checker import CheckContext, Checker, Result, Verdict, worst
 from harness.core.errors import HistoryError, Interrupted, SplitbrainError, UsageError
 from harness.core.exits import INTERRUPTED, VALID, exit_code
-from harness.core.ledger import read_faults
+from harness.core.ledger import FaultRecord, read_faults
 from harness.core.results import blank, failed
 from harness.core.spec import Spec
 from splitbrain import alive, kept, registry
@@ -310,6 +310,7 @@ def judge(
         "started": _iso(merged.header["epoch_real_ns"]),
         "interrupted": interrupted and error is None,
         "faults": msgspec.to_builtins(weight.faults),
+        "outages": _outages(faults, merged.phases),
         "checks": _plain(checks),
         "observations": _observations(checks),
         "meaning": {"vacuous": weight.vacuous, "rows": msgspec.to_builtins(weight.rows)},
@@ -425,6 +426,16 @@ def run_checks(
 def _promises(spec: Spec) -> Any:
     """What the system of a run promises to survive, as plain data."""
     return msgspec.to_builtins(registry.create("systems", spec.system, spec.of(spec.system)).promises)
+
+
+def _outages(faults: Sequence[FaultRecord], phases: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How the faults lay beside each other while load was on; None where there was none of either."""
+    from harness.core.outages import outages
+
+    at = {p["phase"]: p["time"] for p in phases}
+    if not faults or "load" not in at or "heal" not in at:
+        return None
+    return dict(msgspec.to_builtins(outages(faults, at["load"], at["heal"])))
 
 
 def _observations(checks: Mapping[str, Result]) -> list[str]:

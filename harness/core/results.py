@@ -31,6 +31,7 @@ def blank() -> dict[str, Any]:
         "rate": None,
         "waited_s": None,
         "kept": None,
+        "outages": None,
         "incremental": None,
         **maps,
         **lists,
