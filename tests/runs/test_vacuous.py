@@ -16,6 +16,9 @@ from tests.runs.commands import Done, run_altered
 pytestmark = pytest.mark.netns
 
 WORDS = [f"{d.name}:{target}" for d in registry.descriptors("faults") for target in d.targets]
+# of a walk each family in turn does nothing, while the others do
+WALK = "walk:kill+pause+partition"
+WORDS += [f"{WALK}/{family}" for family in ("kill", "pause", "partition")]
 NODES = {"partition:majorities-ring": 5, "kill:minority-third": 4, "pause:minority-third": 4}
 
 REPLACED = """
@@ -25,25 +28,31 @@ registry.describe("faults", family).load().apply = lambda self, ctx, plan: None
 """
 
 
+def family_of(word: str) -> str:
+    """The family that does nothing."""
+    return word.partition("/")[2] or word.partition(":")[0]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[Done]]]:
     folder = tmp_path_factory.mktemp("vacuous")
 
     def one(word: str) -> Done:
-        own = folder / word.replace(":", "-")
+        own = folder / word.replace(":", "-").replace("/", "-")
         own.mkdir()
-        code = REPLACED.format(family=word.partition(":")[0])
+        code = REPLACED.format(family=family_of(word))
+        walks = word.startswith(WALK)
         return run_altered(
             code,
             own,
             "--faults",
-            word,
+            word.partition("/")[0],
             "--time",
-            "4s",
+            "8s" if walks else "4s",
             "--seed",
             "5",
             "--nodes",
-            NODES.get(word, 3),
+            5 if walks else NODES.get(word, 3),
             "--no-admission",
         )
 
@@ -55,7 +64,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
 @pytest.mark.parametrize("word", WORDS)
 def test_a_fault_that_does_nothing_is_vacuous(runs: dict[str, "Future[Done]"], word: str) -> None:
     done = runs[word].result()
-    family = word.partition(":")[0]
+    family = family_of(word)
     assert done.results["verdict"] == "unknown", done.results["reason"]
     assert done.results["reason"].startswith("vacuous"), done.results["reason"]
     assert done.code == 3
