@@ -58,17 +58,18 @@ def condition(step: Step) -> str:
 
 def _axis(time_s: float, columns: int) -> str:
     """`0s        10s       20s`, as many marks as there is room for."""
-    marks = max(1, columns // 10)
+    marks = max(1, columns // 9)
     every = next(
         (n for n in (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600) if time_s / n <= marks), 3600 * 24
     )
-    line = [" "] * (columns + 8)
+    line = [" "] * columns
     at = 0.0
     while at <= time_s:
-        place = int(at / time_s * (columns - 1))
-        line[place : place + 8] = f"{f'{at:g}s':<8}"
+        place, label = int(at / time_s * columns), f"{at:g}s"
+        if place + len(label) <= columns:
+            line[place : place + len(label)] = label
         at += every
-    return "".join(line)[:columns].rstrip()
+    return "".join(line).rstrip()
 
 
 def _row(steps: Iterable[Step], looks: Mapping[str, Look], time_s: float, columns: int) -> Text:

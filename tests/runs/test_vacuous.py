@@ -48,7 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
             "--faults",
             word.partition("/")[0],
             "--time",
-            "8s" if walks else "4s",
+            "6s" if walks else "4s",
             "--seed",
             "5",
             "--nodes",
