@@ -14,6 +14,7 @@ that what is late begins late and still lasts.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ from harness.undo import work_off
 
 _ASK_S = 0.5  # a node that does not say what it is within this time has no role
 _LOOK_S = 0.05  # how often it is looked whether a condition has come true
+_LONG_S = 60.0  # at the longest between two looks at the schedule
 _STOP_S = 60.0
 
 
@@ -189,8 +191,8 @@ class Nemesis:
     def _pause(self, now: float) -> float:
         """How long nothing is due."""
         soonest = [a.due for a in self._active] + [self._at(s) for s in self._in_order() if self._at(s) > now]
-        wait = max(0.0, min(soonest, default=now + _LOOK_S) - now)
-        return min(wait, _LOOK_S) if self._triggers or not soonest else wait
+        wait = max(0.0, min(soonest, default=now) - now)
+        return min(wait, _LOOK_S if self._triggers or not soonest else _LONG_S)
 
     def _may(self, step: Step, now: float) -> bool:
         """Take the step if it can be taken now; whether anything was done about it."""
@@ -237,7 +239,7 @@ class Nemesis:
         ledger.plan(journal.now(), plan, fault.label, fault.glyph, fault.colour)
         ctx.before = self._observe(fault, ctx, plan, "before")
         journal.nemesis(step.family, self._event(plan, "begin"))
-        active = _Active(step, fault, ctx, plan, 0.0)
+        active = _Active(step, fault, ctx, plan, math.inf)
         self._active.append(active)
         try:
             fault.apply(ctx, plan)
@@ -246,7 +248,7 @@ class Nemesis:
         except SplitbrainError as e:
             ledger.note("failed", journal.now(), plan.fault, error=str(e))
             raise
-        active.due = time.monotonic() + step.hold_s
+        active.due = math.inf if plan.lasting else time.monotonic() + step.hold_s
         return None
 
     def _patience(self, step: Step) -> float:

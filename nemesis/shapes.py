@@ -191,6 +191,7 @@ _cut_off: Final[Mapping[str, Callable[[int], int]]] = {
     "leader": lambda _n: 1,
     "one": lambda _n: 1,
     "one-way": lambda _n: 1,
+    "flapping": lambda _n: 1,
     "halves": lambda n: n // 2,
     "majority": lambda n: n - majority(n),
     "bridge": lambda n: (n - 1) // 2,

@@ -32,6 +32,7 @@ _sizes: Final[Mapping[str, Callable[[int], int]]] = {
     "all": lambda n: n,
 }
 KINDS: Final = tuple(_sizes)
+ZONE: Final = "zone"  # all nodes of a random zone, where the cluster has some; nobody draws it unasked
 _by_role: Final = frozenset({"leader", "leaders", "follower", "followers"})
 _names: Final = re.compile(r"n[1-9]\d*(\+n[1-9]\d*)*")
 
@@ -46,6 +47,10 @@ def refusal(kind: str, nodes: int) -> str | None:
     """
     if (chosen := by_name(kind)) is not None:
         return missing(chosen, nodes)
+    if kind == ZONE:
+        return (
+            None if nodes > 1 else f"target {ZONE!r} does not exist among {count(nodes)}; it needs at least 2"
+        )
     if kind not in _sizes:
         raise unknown_name("target", kind, KINDS)
     size = _sizes[kind]
@@ -77,7 +82,9 @@ def missing(chosen: Sequence[str], nodes: int) -> str | None:
 def reach(kind: str, nodes: int) -> int:
     """How many of so many nodes `kind` hits at most."""
     chosen = by_name(kind)
-    return len(chosen) if chosen is not None else _sizes[kind](nodes)
+    if chosen is not None:
+        return len(chosen)
+    return nodes - 1 if kind == ZONE else _sizes[kind](nodes)
 
 
 def choose(
@@ -86,6 +93,7 @@ def choose(
     roles: Mapping[str, Status],
     rng: Random,
     busy: Collection[str] = (),
+    zones: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[str, ...]:
     """The nodes that `kind` means now, in the order of `nodes`; of those that are `busy` none, unless by name.
 
@@ -100,6 +108,11 @@ def choose(
     if (chosen := by_name(kind)) is not None:
         return tuple(n for n in nodes if n in chosen)
     free = [n for n in nodes if n not in busy]
+    if kind == ZONE:
+        if not zones:
+            raise UsageError("target 'zone' needs a cluster that stands in zones")
+        inside = zones[rng.choice(sorted(zones))]
+        return tuple(n for n in free if n in inside)
     if kind in _by_role and free:
         head = leader(free, roles) or rng.choice(free)
         if kind == "leader":
@@ -162,7 +175,8 @@ class OnNodes:
     def choose(self, ctx: FaultContext, target: str) -> tuple[tuple[str, ...], str, str]:
         """The nodes that `target` means now, their names for a sentence, and what it must admit."""
         names = [n.name for n in ctx.cluster.nodes]
-        chosen = choose(target, names, ctx.roles, ctx.rng, ctx.busy)
+        zones = getattr(ctx.cluster, "zones", None)
+        chosen = choose(target, names, ctx.roles, ctx.rng, ctx.busy, zones)
         whom = listed(chosen, leader(names, ctx.roles))
         return chosen, whom, doubt(target, names, ctx.roles, ctx.busy)
 

@@ -34,7 +34,7 @@ from harness.core.spec import FORMAT, Spec, families_of
 from nemesis.plans import WALK
 from nemesis.script import normalized
 from nemesis.script import words as script_words
-from nemesis.targets import by_name
+from nemesis.targets import ZONE, by_name
 from splitbrain import registry
 
 if TYPE_CHECKING:
@@ -394,9 +394,23 @@ def _survivable(system: str) -> list[str]:
     return found
 
 
+def _takes_names(family: str) -> bool:
+    """Whether a fault of the family can hit a node by its name."""
+    fault = registry.create(
+        "faults", family, {o.name: o.default for o in registry.describe("faults", family).options}
+    )
+    try:
+        return getattr(fault, "refusal", lambda _target, _nodes: "")("n1", 3) is None
+    except UsageError:
+        return False
+
+
 def _walk(word: str, target: str, system: str) -> str:
     """`walk:FAMILIES`, each known and named once; `walk` alone and `walk:survivable` are those promised."""
-    states = _survivable(system) if target in ("", SURVIVABLE) else target.split("+")
+    if target in ("", SURVIVABLE):
+        states = [family for family in _survivable(system) if _takes_names(family)]
+    else:
+        states = target.split("+")
     for state in states:
         registry.describe("faults", state)
         if states.count(state) > 1:
@@ -432,7 +446,7 @@ def _faults(given: Any, system: str) -> tuple[str, ...]:
         if colon and not target:
             known = ", ".join(descriptor.targets)
             raise UsageError(f"fault {word!r} has an empty target; expected {family} alone or one of {known}")
-        if colon and target not in descriptor.targets and by_name(target) is None:
+        if colon and target not in (*descriptor.targets, ZONE) and by_name(target) is None:
             raise unknown_name(f"target of {family}", target, descriptor.targets)
         if word in seen:
             raise UsageError(f"fault {word!r} is named twice; name it once")

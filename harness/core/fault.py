@@ -30,7 +30,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a fault will do: `nodes` it targets, `args` of its own, and how to take it back.
 
     `says` is a sentence for people: "n2, the leader, cut off from n1 and n3". `down` are those nodes that
-    the system has to do without while it is in force, where they are others than `nodes`.
+    the system has to do without while it is in force, where they are others than `nodes`. A `lasting` fault
+    is not taken back after its step's hold but when the load is over.
     """
 
     fault: str  # the fault's id in this run: unique, names its blocks
@@ -41,6 +42,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     args: dict[str, Any] = {}
     undo: tuple[Undo, ...] = ()
     down: tuple[str, ...] | None = None
+    lasting: bool = False
 
     @property
     def out(self) -> frozenset[str]:

@@ -166,6 +166,21 @@ def test_a_state_follows_another(tmp_path: Path) -> None:
     assert run.span("f2")[0] >= run.span("f1")[1]
 
 
+def test_a_lasting_fault_stays_until_the_load_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path, [step(1, 0.0, 0.1, "kill:n1"), step(2, 0.1, 0.1, "pause:n2")])
+    plan = run.faults["kill"].plan
+    monkeypatch.setattr(
+        run.faults["kill"], "plan", lambda *given: msgspec.structs.replace(plan(*given), lasting=True)
+    )
+    run.nemesis.start()
+    time.sleep(0.8)
+    assert [r.outstanding for r in run.records] == [True, False]
+    run.nemesis.stop()
+    assert run.clean()
+
+
 def test_stopping_heals_everything(tmp_path: Path) -> None:
     run = Run(tmp_path, [step(1, 0, 60, "kill:n1"), step(2, 0, 60, "partition:n2"), step(3, 5, 1, "kill:n3")])
     run.nemesis.start()
