@@ -158,7 +158,8 @@ def run(
     faults: Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES", help="Families or family:target, by commas; none (default partition,kill,pause)."
+            metavar="NAMES",
+            help="Families, family:target or walk:kill+pause, by commas; none (default partition,kill,pause).",
         ),
     ] = None,
     nodes: Annotated[

@@ -11,7 +11,7 @@ import pytest
 
 from harness.core.ledger import read_faults
 from harness.core.outages import Outages, outages
-from tests.runs.commands import ROOT, Done, lines, splitbrain
+from tests.runs.commands import ROOT, Done, lines, run_altered, splitbrain
 
 SPEC = ROOT / "examples" / "together.toml"
 FAMILIES = {"partition", "kill", "pause"}
@@ -91,3 +91,26 @@ def test_a_script_with_a_condition(out: Path) -> None:
     ]
     assert all(f.effective for f in faults)
     assert 0 < (faults[3].applied or 0) - (faults[2].applied or 0) < 4e9
+
+
+UNPROMISED = """
+import msgspec
+from clusters.systems.etcd import Etcd
+less = lambda p: msgspec.structs.replace(p, families=p.families - {"partition"})
+Etcd.promises = tuple(less(p) for p in Etcd.promises)
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.slow
+def test_stale_reads_after_what_nobody_promised_are_observations(out: Path) -> None:
+    stale = ("--faults", "partition", "--time", "12s", "--seed", "3", "--opt", "reads=serializable")
+    done = run_altered(UNPROMISED, out, *stale)
+    results = done.results
+    assert (done.code, results["verdict"]) == (0, "valid"), results["reason"]
+    check = results["checks"]["linearizable"]
+    assert check["reason"].startswith("observation: ")
+    assert "does not promise to survive: partition" in check["reason"]
+    assert check["detail"]["observed_anomalies"]
+    assert results["observations"][0].startswith("linearizable: ")
+    assert any("with reads=serializable; it is judged as if it did" in note for note in results["caveats"])
