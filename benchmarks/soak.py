@@ -4,7 +4,8 @@
 
 A kind is a command line and the verdict that is wanted of it: `demo` and its control `stale` (reads that may be
 stale); each workload by its name, 20 s under partition, kill and pause in network namespaces, and as
-NAME-docker in containers; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
+NAME-docker in containers; `together` (and `together-docker`), all survivable faults at once on five nodes for
+120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
 off, and `lock-fenced`, the same with fencing. Without `--kinds` all of them run, without `--seeds` each
 with a number of seeds of its own; KIND:N is N seeds of that kind.
 
@@ -53,6 +54,10 @@ def kinds() -> dict[str, Kind]:
     options = [word for o in ("ttl_s=1", "pause_share=0.2", "pause_s=4") for word in ("--opt", o)]
     paused = ("--workload", "lock", *faults, "--time", "30s", *options)
     out["lock-plain"] = Kind((*paused, "--opt", "fencing=false", "--expect", "invalid"), "invalid")
+    steps = ("--opt", "schedule.rounds=3", "--opt", "schedule.step_s=1.6")
+    together = ("--faults", "walk:survivable", "--nodes", "5", "--time", "120s", *steps)
+    out["together"] = Kind(together)
+    out["together-docker"] = Kind((*together, "--provider", "docker"))
     out["lock-fenced"] = Kind((*paused, "--opt", "fencing=true"))
     return out
 

@@ -7,7 +7,8 @@ harness names the nodes through which no write succeeded while it waited for rec
 
 Nodes of which too little was seen are not accused: where the history ends sooner, the answer is unknown.
 Failing to come back is a violation when all faults so far are of families that the system promises to
-survive (by default partition, kill and pause), and an observation otherwise.
+survive (by default partition, kill and pause), and had no more nodes out at once than it allows; and an
+observation otherwise.
 
 Told beside the verdict, in `detail`: the windows without success, of the cluster and of each node; how long
 recovery took after each healing; and `needs_person`, whether some node never came back by itself
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from checkers._beyond import applied, promised
+from checkers._beyond import applied, beyond
 from checkers._windows import window
 from harness.core.checker import Anomaly, CheckContext, Result
 from harness.core.descriptor import Descriptor
@@ -69,7 +70,6 @@ class Availability:
         recovery = [{"fault": f.fault, **seen.recovery(f)} for f in healed]
         detail: dict[str, Any] = {"recovery_s": recovery, **seen.windows(), "nodes": seen.windows_by_node()}
         detail |= _person(seen, faults)
-        survived = promised(ctx.spec, "availability")
         observations: list[str] = []
         unseen: list[str] = []
         for fault in healed:
@@ -77,12 +77,12 @@ class Availability:
             unseen += found.unseen
             if not found.gone:
                 continue
-            beyond = sorted({f.family for f in faults if _applied(f) <= _undone(fault)} - survived)
-            if not beyond:
+            past = beyond(faults, ctx.spec, _undone(fault), "availability")
+            if not past:
                 broken = found.anomalies(seen, fault)
                 return Result(verdict="invalid", reason=found.reason, anomalies=broken, detail=detail)
             observations.append(
-                f"{found.reason}, but the system does not promise to survive {', '.join(beyond)}"
+                f"{found.reason}, but the system does not promise to survive {', '.join(past)}"
             )
         if observations:
             detail["observations"] = observations

@@ -96,6 +96,7 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     workload: Workload
     faults: Mapping[str, Fault]
     steps: Sequence[Step]
+    most: int | None = None  # nodes that may be out at once
     helpers: Mapping[str, Sequence[str]] = {}
     early: Callable[[], str | None] | None = None
 
@@ -299,6 +300,7 @@ class _Run:
             journal=journal,
             seed=self.spec.seed,
             on_failure=load.stop,
+            most=self.parts.most,
         )
         with Lag() as lag:
             journal.phase("load")
@@ -311,6 +313,7 @@ class _Run:
                 finally:
                     nemesis.stop()
                     heal(self.cluster, self.ledger, journal)
+        self.outcome.notes += nemesis.notes
         self.outcome.lag_ms = lag.quantiles()
         self.outcome.holes = list(load.holes.values())
         if self._lost is not None:

@@ -1,31 +1,48 @@
 """The nemesis at work: one thread that takes the schedule's steps, each planned, proven, undone.
 
 For every step: ask the nodes for their roles, plan, put plan and undo on disk, measure, apply,
-measure, hold, undo, measure. Which faults there are, and what they measure, is not known here.
+measure, hold, undo, measure. Several may be in force at once. Which faults there are, and what they
+measure, is not known here.
+
+Together they keep to two rules. With a bound, never more nodes are out than it says, over all faults in
+force: those are counted that a plan names as its own or as `down`. And two that claim the same of a node
+(`harness.core.fault.claims`) are never in force on it at once. A step that would break one of them waits
+until something has been healed; if its own time is over before it could begin, it is skipped, and the
+ledger and the run's notes say so. A fault is healed no sooner than its hold after it was measured, so
+that what is late begins late and still lasts.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import msgspec
+
 from harness.asking import ask_all
 from harness.core.cluster import Cluster
-from harness.core.errors import InfrastructureError, SplitbrainError
-from harness.core.fault import Evidence, Fault, FaultContext, Phase, Plan
+from harness.core.errors import InfrastructureError, SplitbrainError, UsageError
+from harness.core.fault import Evidence, Fault, FaultContext, Phase, Plan, claims
 from harness.core.ledger import Ledger, read_faults
 from harness.core.seeds import stream
 from harness.core.system import Status, System
 from harness.journal import Journal
+from harness.triggers import Trigger
 from harness.undo import work_off
 
 _ASK_S = 0.5  # a node that does not say what it is within this time has no role
+_LOOK_S = 0.05  # how often it is looked whether a condition has come true
+_LONG_S = 60.0  # at the longest between two looks at the schedule
+_STOP_S = 60.0
 
 
 class Step(Protocol):
-    """One entry of a schedule, times in seconds after the load began."""
+    """One entry of a schedule: `at_s` seconds after the load began, or after `when` came true, and not
+    before the steps `follows` are over. Steps of one `group` wait for the same `when`, which is watched
+    from the moment on at which the step `since` has begun."""
 
     @property
     def n(self) -> int: ...
@@ -37,10 +54,32 @@ class Step(Protocol):
     def family(self) -> str: ...
     @property
     def target(self) -> str: ...
+    @property
+    def follows(self) -> tuple[int, ...]: ...
+    @property
+    def when(self) -> Mapping[str, Any] | None: ...
+    @property
+    def group(self) -> int: ...
+    @property
+    def since(self) -> int | None: ...
+
+
+class _Active(msgspec.Struct):
+    """A fault in force, and when it is to be healed (on CLOCK_MONOTONIC)."""
+
+    step: Step
+    fault: Fault
+    ctx: FaultContext
+    plan: Plan
+    due: float
 
 
 class Nemesis:
-    """Takes `steps` in a thread of its own from `start()` until they are done or `stop()`."""
+    """Takes `steps` in a thread of its own from `start()` until they are done or `stop()`.
+
+    `most` nodes may be out at once, None for any number. `notes` are sentences about steps that were
+    not taken.
+    """
 
     def __init__(
         self,
@@ -53,48 +92,58 @@ class Nemesis:
         journal: Journal,
         seed: int,
         on_failure: Callable[[], None],
+        most: int | None = None,
     ) -> None:
         self._cluster = cluster
         self._system = system
         self._faults = faults
-        self._steps = steps
+        self._waiting = list(steps)
         self._ledger = ledger
         self._journal = journal
         self._seed = seed
         self._on_failure = on_failure
+        self._most = most
+        self._active: list[_Active] = []
+        self._over: set[int] = set()  # the steps that were healed or skipped
+        self._begins: dict[int, float] = {}  # of each group: when its clock began to run
+        self._triggers: dict[int, Trigger] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="nemesis", daemon=True)
-        self._lasting: list[tuple[Fault, FaultContext, Plan]] = []
         self.failure: SplitbrainError | None = None
+        self.notes: list[str] = []
 
     def start(self) -> None:
         """Begin; the schedule's zero is now."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Let no further fault begin, heal the one in force, and wait for that.
+        """Let no further fault begin, heal those in force, and wait for that.
 
         Raises: InfrastructureError when the cluster failed under the nemesis' hands.
         """
         self._stopping.set()
         if self._thread.ident is not None:
-            self._thread.join(60)
+            self._thread.join(_STOP_S)
             if self._thread.is_alive():
-                raise InfrastructureError("the nemesis did not come to an end within 60 s of being told to")
+                raise InfrastructureError(
+                    f"the nemesis did not come to an end within {_STOP_S:g} s of being told to"
+                )
         if self.failure is not None:
             raise self.failure
 
     def _run(self) -> None:
-        begin = time.monotonic()
         try:
-            for step in self._steps:
-                if self._stopping.wait(max(0.0, begin + step.at_s - time.monotonic())):
-                    break
-                self._take(step)
-            if self._lasting:
-                self._stopping.wait()
-            while self._lasting:
-                self._end(*self._lasting.pop(0))
+            try:
+                self._live()
+            finally:
+                self._end_all()
+            for step in self._waiting:
+                if step.when is not None and step.group not in self._begins:
+                    when = ", ".join(f"{key} {value}" for key, value in step.when.items())
+                    self.notes.append(
+                        f"{step.family}:{step.target} (step {step.n}) never began: its condition ({when})"
+                        " did not come true"
+                    )
         except SplitbrainError as e:
             self.failure = e
             self._on_failure()
@@ -103,43 +152,146 @@ class Nemesis:
             self.failure.__cause__ = e
             self._on_failure()
 
-    def _take(self, step: Step) -> None:
+    def _live(self) -> None:
+        """Whatever is due, what ends before what begins, until there is nothing left."""
+        self._begins[0] = time.monotonic()
+        while (self._waiting or self._active) and not self._stopping.is_set():
+            now = time.monotonic()
+            self._look(now)
+            if self._active and self._active_first().due <= now:
+                self._end(self._active_first())
+                continue
+            if not any(self._at(s) <= now and self._may(s, now) for s in self._in_order()):
+                self._stopping.wait(self._pause(now))
+
+    def _look(self, now: float) -> None:
+        """Watch conditions, each from its time on, and start the clocks of groups whose has come true."""
+        ahead = {s.n for s in self._waiting}
+        for step in self._waiting:
+            known = step.group in self._triggers or step.group in self._begins
+            if step.when is not None and not known and step.since not in ahead:
+                self._triggers[step.group] = Trigger(step.when, self._ledger.path.parent)
+        for group, trigger in list(self._triggers.items()):
+            why = trigger.look()
+            if why is not None:
+                self._begins[group] = now
+                del self._triggers[group]
+                line = {"event": "triggered", "time": self._journal.now(), "group": group, "says": why}
+                self._ledger.append(line)
+
+    def _in_order(self) -> list[Step]:
+        return sorted((s for s in self._waiting if s.group in self._begins), key=self._at)
+
+    def _at(self, step: Step) -> float:
+        return self._begins[step.group] + step.at_s
+
+    def _active_first(self) -> _Active:
+        return min(self._active, key=lambda a: a.due)
+
+    def _pause(self, now: float) -> float:
+        """How long nothing is due."""
+        soonest = [a.due for a in self._active] + [self._at(s) for s in self._in_order() if self._at(s) > now]
+        wait = max(0.0, min(soonest, default=now) - now)
+        return min(wait, _LOOK_S if self._triggers or not soonest else _LONG_S)
+
+    def _may(self, step: Step, now: float) -> bool:
+        """Take the step if it can be taken now; whether anything was done about it."""
+        late = now > self._at(step) + step.hold_s
+        if not self._over.issuperset(step.follows):
+            return False
+        refused = self._begin(step)
+        if refused is None:
+            return True
+        if late or not self._active:  # nothing will change that
+            return self._skip(step, refused)
+        return False
+
+    def _skip(self, step: Step, why: str) -> bool:
+        self._waiting.remove(step)
+        self._over.add(step.n)
+        said = {"step": step.n, "family": step.family, "target": step.target, "says": why}
+        self._ledger.append({"event": "skipped", "time": self._journal.now(), **said})
+        self.notes.append(f"{step.family}:{step.target} (step {step.n}) was left out: {why}")
+        return True
+
+    def _begin(self, step: Step) -> str | None:
+        """Plan, and if it goes together with what is in force, apply; else why it does not."""
         fault, journal, ledger = self._faults[step.family], self._journal, self._ledger
+        own = claims(fault)
         ctx = FaultContext(
             cluster=self._cluster,
             system=self._system,
-            roles=roles(self._cluster, self._system),
+            roles=roles(self._cluster, self._system, self._patience(step)),
             rng=stream(self._seed, "nemesis", step.n),
             fault=f"f{step.n}",
             now=journal.now(),
+            active=tuple(a.plan for a in self._active),
+            busy=frozenset(n for a in self._active if claims(a.fault) & own for n in a.plan.nodes),
         )
-        plan = fault.plan(ctx, step.target)
+        try:
+            plan = fault.plan(ctx, step.target)
+        except UsageError as e:
+            return str(e)
+        refused = self._refusal(ctx, plan)
+        if refused is not None:
+            return refused
+        self._waiting.remove(step)
         ledger.plan(journal.now(), plan, fault.label, fault.glyph, fault.colour)
         ctx.before = self._observe(fault, ctx, plan, "before")
         journal.nemesis(step.family, self._event(plan, "begin"))
+        active = _Active(step, fault, ctx, plan, math.inf)
+        self._active.append(active)
         try:
             fault.apply(ctx, plan)
             ledger.note("applied", journal.now(), plan.fault)
             self._observe(fault, ctx, plan, "during")
-            self._stopping.wait(step.hold_s)
-        except BaseException as e:
-            if isinstance(e, SplitbrainError):
-                ledger.note("failed", journal.now(), plan.fault, error=str(e))
-            self._undo(plan)
+        except SplitbrainError as e:
+            ledger.note("failed", journal.now(), plan.fault, error=str(e))
             raise
-        if plan.lasting:
-            self._lasting.append((fault, ctx, plan))
-        else:
-            self._end(fault, ctx, plan)
+        active.due = math.inf if plan.lasting else time.monotonic() + step.hold_s
+        return None
 
-    def _end(self, fault: Fault, ctx: FaultContext, plan: Plan) -> None:
-        self._undo(plan)
-        self._observe(fault, ctx, plan, "after")
+    def _patience(self, step: Step) -> float:
+        """How long to wait for roles: who is hit by name has a role for the plan's words only."""
+        return (
+            _ASK_S / 4 if {n.name for n in self._cluster.nodes}.issuperset(step.target.split("+")) else _ASK_S
+        )
 
-    def _undo(self, plan: Plan) -> None:
-        work_off(self._cluster, plan.undo)
-        self._ledger.note("undone", self._journal.now(), plan.fault)
-        self._journal.nemesis(plan.family, self._event(plan, "end"))
+    def _refusal(self, ctx: FaultContext, plan: Plan) -> str | None:
+        """Why a plan does not go together with what is in force, or None where it does."""
+        twice = sorted(ctx.busy.intersection(plan.nodes))
+        if twice:
+            return f"{', '.join(twice)} had a fault already that cannot be joined by it"
+        if not plan.nodes:
+            return "no node was left that it could hit"
+        out = plan.out.union(*(p.out for p in ctx.active))
+        if self._most is not None and len(out) > self._most:
+            return f"{', '.join(sorted(out))} would have been out at once, where {self._most} may be"
+        return None
+
+    def _end(self, active: _Active) -> None:
+        """Undo one fault and measure; of those that go on it is known."""
+        plan, journal = active.plan, self._journal
+        self._active.remove(active)
+        self._over.add(active.step.n)
+        try:
+            work_off(self._cluster, plan.undo)
+        finally:
+            self._ledger.note("undone", journal.now(), plan.fault)
+            journal.nemesis(active.step.family, self._event(plan, "end"))
+        active.ctx.active = tuple(a.plan for a in self._active)
+        self._observe(active.fault, active.ctx, plan, "after")
+
+    def _end_all(self) -> None:
+        """Undo whatever is in force, the last first, and all of it even where one cannot be undone."""
+        problems = []
+        for active in reversed(list(self._active)):
+            try:
+                self._end(active)
+            except SplitbrainError as e:
+                problems.append(e)
+        if problems:
+            raise problems[0]
 
     def _event(self, plan: Plan, phase: str) -> dict[str, Any]:
         return {"id": plan.fault, "phase": phase, "targets": list(plan.nodes), "says": plan.says}
@@ -159,7 +311,7 @@ class Nemesis:
 def roles(cluster: Cluster, system: System, wait_s: float = _ASK_S) -> dict[str, Status]:
     """What every node says of itself now; those that do not answer are absent."""
     nodes = {node.name: node for node in cluster.nodes}
-    answers = ask_all(cluster, nodes, lambda name: system.status(nodes[name], wait_s), wait_s=wait_s + 0.2)
+    answers = ask_all(cluster, nodes, lambda name: system.status(nodes[name], wait_s), wait_s=wait_s * 1.4)
     return {name: a for name, a in answers.items() if isinstance(a, Status)}
 
 

@@ -12,7 +12,7 @@ so that both directions fail; it is proven in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
 from typing import Any, Final
@@ -60,6 +60,10 @@ class Partition:
         """Why there is no such target among so many nodes; None where there is."""
         return shapes.refusal(target, nodes)
 
+    def reach(self, target: str, nodes: int) -> int:
+        """How many of so many nodes a target cuts off at most."""
+        return shapes.reach(target, nodes)
+
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         names = [n.name for n in ctx.cluster.nodes]
         head = targets.leader(names, ctx.roles)
@@ -80,8 +84,9 @@ class Partition:
             args={
                 "clients": self._clients,
                 "pairs": [[[a, None], [b, None]] for a, b in pairs],
-                "probes": [list(pair) for pair in _probes(cut.pairs, ctx.rng)],
+                "probes": [list(pair) for pair in _probes(_uncut(cut.pairs, ctx.active), ctx.rng)],
             },
+            down=() if cut.opposite is None else None,  # of a ring nobody is cut off from the majority
             undo=(Undo("unblock", {"fault": ctx.fault}),),
         )
 
@@ -92,6 +97,8 @@ class Partition:
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         probes = [(a, b) for a, b in plan.args["probes"]]
+        if phase == "after":
+            probes = list(_uncut(probes, ctx.active))
         reached = dict(zip(probes, _reached(ctx, probes, tries=1 if phase == "during" else 2), strict=True))
         dropped = ctx.cluster.network.dropped()
         facts = {"reached": [[a, b, there] for (a, b), there in reached.items()], "dropped": dropped}
@@ -99,12 +106,19 @@ class Partition:
         if phase == "before":
             return Evidence(phase=phase, effect=None, says=says, facts=facts)
         earlier = ctx.before.facts if ctx.before is not None else {}
-        lost = [(a, b) for a, b, was in earlier.get("reached", ()) if was and not reached[a, b]]
+        lost = [(a, b) for a, b, was in earlier.get("reached", ()) if was and reached.get((a, b)) is False]
         if phase == "after":
             return Evidence(phase=phase, effect=bool(lost), says=says, facts=facts)
         drops = dropped - earlier.get("dropped", dropped)
         says += f"; {drops} packet{'' if drops == 1 else 's'} dropped"
         return Evidence(phase=phase, effect=bool(lost) and drops > 0, says=says, facts=facts)
+
+
+def _uncut(pairs: Iterable[tuple[str, str]], active: Sequence[Plan]) -> shapes.Pairs:
+    """Those of `pairs` that no other fault in force cuts, in either direction: of them alone can be said
+    by which they were cut."""
+    cut = {frozenset((a[0], b[0])) for plan in active for a, b in plan.args.get("pairs", ())}
+    return tuple((a, b) for a, b in pairs if frozenset((a, b)) not in cut)
 
 
 def _probes(pairs: shapes.Pairs, rng: Random) -> list[tuple[str, str]]:

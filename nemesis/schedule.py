@@ -1,10 +1,11 @@
-"""Schedules: when which fault comes and how long it lasts, as a pure function of the seed.
+"""The default schedule: when which fault comes and how long it lasts, as a pure function of the seed.
 
-One at a time: fault, heal, a pause, fault, heal. What was asked for comes in shuffled rounds, so that
-after any number of steps no two entries differ by more than one; a family without a target of its own
-takes its default kinds in turn, the first of them first (that of a partition isolates a leader), then
-the others shuffled. Order, targets and times come from streams of their own: a longer run begins as a
-shorter one does, unless that one is so short that its times had to shrink.
+Others stand in `phases`, `walk` and `script`, and `plans` chooses among them. Here it is one at a time:
+fault, heal, a pause, fault, heal. What was asked for comes in shuffled rounds, so that after any number
+of steps no two entries differ by more than one; a family without a target of its own takes its default
+kinds in turn, the first of them first (that of a partition isolates a leader), then the others shuffled.
+Order, targets and times come from streams of their own: a longer run begins as a shorter one does, unless
+that one is so short that its times had to shrink.
 
 The nodes are chosen at the moment of injection, by the fault; a schedule only names the kind.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -27,14 +28,24 @@ QUIET_S: Final = 2.0  # after the last healing
 _SHRINK: Final = 1 / 3  # how far all of these may be scaled down for a short run
 
 
-class Step(msgspec.Struct, frozen=True):
-    """The `n`-th fault, from 1: applied `at_s` after the load began, healed `hold_s` later."""
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The `n`-th fault, from 1: applied `at_s` after the load began, healed `hold_s` later.
+
+    It waits until the steps `follows` have been healed. With `when`, `at_s` counts from the moment at
+    which that came true: {"leader": NODE or "any"}, {"log": REGEX, "node": NODE or "any"}, or
+    {"ops": N}; `group` is the same for steps that wait for the same one, which is watched from the
+    moment on at which step `since` has begun, or the load.
+    """
 
     n: int
     at_s: float
     hold_s: float
     family: str
     target: str
+    follows: tuple[int, ...] = ()
+    when: dict[str, Any] | None = None
+    group: int = 0
+    since: int | None = None
 
 
 def schedule(
@@ -73,8 +84,10 @@ def schedule(
             f" expected at least {least:g}s, or fewer faults"
         )
     times = stream(seed, "nemesis", "times")
-    words = _rounds(faults, stream(seed, "nemesis", "order"))
-    kinds = {family: _kinds(of, stream(seed, "nemesis", "target", family)) for family, of in defaults.items()}
+    words = rounds(faults, stream(seed, "nemesis", "order"))
+    kinds = {
+        family: kinds_of(of, stream(seed, "nemesis", "target", family)) for family, of in defaults.items()
+    }
     steps: list[Step] = []
     at = scale * times.uniform(*FIRST_S)
     while True:
@@ -83,11 +96,12 @@ def schedule(
             return tuple(steps)
         family, colon, target = next(words).partition(":")
         kind = target if colon else next(kinds[family])
-        steps.append(Step(len(steps) + 1, round(at, 3), round(lasts, 3), family, kind))
+        n = len(steps) + 1
+        steps.append(Step(n, round(at, 3), round(lasts, 3), family, kind, (n - 1,) if steps else ()))
         at += lasts + scale * times.uniform(*interval)
 
 
-def _rounds(faults: Sequence[str], rng: Random) -> Iterator[str]:
+def rounds(faults: Sequence[str], rng: Random) -> Iterator[str]:
     """All of `faults` in a random order, again and again; a bare family comes before its targets."""
     while True:
         order = rng.sample(list(faults), len(faults))
@@ -98,7 +112,7 @@ def _rounds(faults: Sequence[str], rng: Random) -> Iterator[str]:
         yield from order
 
 
-def _kinds(kinds: Sequence[str], rng: Random) -> Iterator[str]:
+def kinds_of(kinds: Sequence[str], rng: Random) -> Iterator[str]:
     """The first, then the others shuffled; from then on all of them, shuffled anew each time."""
     yield kinds[0]
     yield from rng.sample(list(kinds[1:]), len(kinds) - 1)

@@ -8,6 +8,7 @@
     majorities-ring   every node sees a majority, and no two see the same one
     bridge            two sides that see each other only through one node in the middle
     one-way           what the leader sends, or what it is sent, at random
+    n1+n2             these nodes and the rest
 
 The ring and the bridge are Jepsen's. Of three nodes both are one cut link; from five on the ring is of
 interest. Clients stand in places of their own, `beside` a node as the network sees it: a pair of
@@ -25,7 +26,7 @@ from msgspec import Struct
 
 from harness.core.errors import UsageError, unknown_name
 from harness.core.system import majority
-from nemesis.targets import count, listed
+from nemesis.targets import by_name, count, listed, missing
 
 Pairs = tuple[tuple[str, str], ...]  # directed, by name
 
@@ -54,7 +55,17 @@ def cut(shape: str, nodes: Sequence[str], leader: str | None, rng: Random) -> Cu
     problem = refusal(shape, len(nodes))
     if problem is not None:
         raise UsageError(problem)
+    if (few := by_name(shape)) is not None:
+        return _two_sides(nodes, few)
     return _shapes[shape](nodes, leader or rng.choice(list(nodes)), rng)
+
+
+def reach(shape: str, nodes: int) -> int:
+    """How many of so many nodes are on the side that a partition cuts off; none of a ring,
+    where every node sees a majority."""
+    if (few := by_name(shape)) is not None:
+        return len(few)
+    return _cut_off[shape](nodes) if shape in _cut_off else nodes
 
 
 def refusal(shape: str, nodes: int) -> str | None:
@@ -65,6 +76,9 @@ def refusal(shape: str, nodes: int) -> str | None:
 
     Raises: UsageError for a shape nobody knows.
     """
+    if (few := by_name(shape)) is not None:
+        alone = "no node is left to cut them off from" if len(few) >= nodes else None
+        return missing(few, nodes) or (f"a partition {shape!r} does not exist: {alone}" if alone else None)
     if shape not in _shapes:
         raise unknown_name("target of partition", shape, SHAPES)
     least = _least.get(shape, 2)
@@ -173,3 +187,13 @@ _shapes: Final[Mapping[str, _Shape]] = {
 }
 _least: Final = {"majority": 3, "majorities-ring": 3, "bridge": 3}
 SHAPES: Final = tuple(_shapes)
+_cut_off: Final[Mapping[str, Callable[[int], int]]] = {
+    "leader": lambda _n: 1,
+    "one": lambda _n: 1,
+    "one-way": lambda _n: 1,
+    "flapping": lambda _n: 1,
+    "halves": lambda n: n // 2,
+    "majority": lambda n: n - majority(n),
+    "bridge": lambda n: (n - 1) // 2,
+    "majorities-ring": lambda _n: 0,  # every node sees a majority
+}

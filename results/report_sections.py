@@ -192,6 +192,7 @@ def _command(run: Run) -> str:
 
 def _notes(run: Run) -> str:
     groups = (
+        ("Observation", as_list(run.results.get("observations"))),
         ("Warning", as_list(run.results.get("warnings"))),
         ("Known", as_list(run.results.get("caveats"))),
         ("Report", run.problems),

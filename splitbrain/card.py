@@ -6,7 +6,7 @@ stand below the card, unwrapped, so that they can be copied.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ _style: Final = {
 }
 _outcomes: Final = {"ok": "● ok", "fail": "✕ fail", "info": "? info"}
 _window_shown: Final = 30
+_observations_shown: Final = 5
 
 
 def style(results: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -90,6 +91,8 @@ def _body(results: Mapping[str, Any]) -> RenderableType:
     if not results.get("error"):  # a run that broke down proves nothing, and need not say how little
         if results.get("faults"):
             parts += [Text(), _faults(results["faults"])]
+        if (out := results.get("outages")) and out.get("overlapping_s"):
+            parts.append(Text(_outages(out), style="dim"))
         for row in (results.get("meaning") or {}).get("rows", ()):
             if not row.get("met", True):
                 words = f"? not met: {row.get('what')}: {row.get('value')}, needed {row.get('needed')}"
@@ -101,11 +104,18 @@ def _body(results: Mapping[str, Any]) -> RenderableType:
                 style="yellow",
             )
         )
+    parts += [Text(f"observation: {text}", style="cyan") for text in _some(results.get("observations") or ())]
     if shares := results.get("sensitivity"):
         parts.append(Text(_sensitivity(shares), "dim"))
     parts += [Text(f"! {text}", style="yellow") for text in results.get("warnings") or ()]
     parts += [Text(f"note: {text}", style="dim") for text in results.get("caveats") or ()]
     return Group(*parts)
+
+
+def _some(texts: Sequence[str]) -> list[str]:
+    """The first of many, and how many there are besides."""
+    left = len(texts) - _observations_shown
+    return [*texts[:_observations_shown], *([f"and {left} more, in results.json"] if left > 0 else [])]
 
 
 def _sensitivity(shares: Mapping[str, Mapping[str, int]]) -> str:
@@ -169,6 +179,14 @@ def _faults(faults: Mapping[str, Mapping[str, Any]]) -> Table:
             str(row.get("overlapping_ops")),
         )
     return table
+
+
+def _outages(out: Mapping[str, Any]) -> str:
+    """How the faults lay beside each other."""
+    share = out["overlapping_s"] / out["seconds"] if out.get("seconds") else 0
+    return (
+        f"two or more outages at once for {share:.0%} of the time, at most {_count(out['most'], 'node')} out"
+    )
 
 
 def _window(window: list[dict[str, Any]]) -> Table:

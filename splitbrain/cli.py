@@ -158,7 +158,8 @@ def run(
     faults: Annotated[
         str | None,
         typer.Option(
-            metavar="NAMES", help="Families or family:target, by commas; none (default partition,kill,pause)."
+            metavar="NAMES",
+            help="Families, family:target or walk:kill+pause, by commas; none (default partition,kill,pause).",
         ),
     ] = None,
     nodes: Annotated[
@@ -318,7 +319,8 @@ def _dry_run(spec: Spec, *, json: bool) -> int:
 
     plan = specs.schedule(spec)
     if json:
-        body = {"format": 1, "spec": spec, "schedule": plan, "command": specs.command_line(spec)}
+        about = {"spec": spec, "schedule": plan, "most_out": specs.limit(spec)}
+        body = {"format": 1, **about, "command": specs.command_line(spec)}
         _print_json(msgspec.to_builtins(body))
     else:
         listing.print_plan(_console(), spec, plan)

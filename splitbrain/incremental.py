@@ -319,7 +319,8 @@ def weigh(results: dict[str, Any], run_dir: Path, *, fail_fast: bool, whole: boo
             "the check while the run went on ended before the load did, see logs/incremental.log; the verdict"
             f" is that of the whole history{', --fail-fast had nothing to go by' if fail_fast else ''}"
         )
-    if found is not None and found["violations"] and results["verdict"] == "valid":
+    noted = results["checks"].get(CHECK, {}).get("detail", {}).get("observed_anomalies")
+    if found is not None and found["violations"] and results["verdict"] == "valid" and not noted:
         results |= {
             "verdict": "unknown",
             "reason": f"{CHECK}: {found['violations']} keys were in violation while the run went on, and none in the"

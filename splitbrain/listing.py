@@ -24,6 +24,7 @@ from nemesis.schedule import Step
 from splitbrain import registry
 from splitbrain.runner import RUN_WIDE
 from splitbrain.spec import command_line, duration
+from splitbrain.timeline import condition, timeline
 
 LATEST = 10
 
@@ -238,9 +239,15 @@ def print_plan(console: Console, spec: Spec, steps: Sequence[Step]) -> None:
     console.print(table)
     console.print()
     if steps:
-        table = _table("at", "for", "fault", "target")
+        made = {f: registry.create("faults", f, spec.of(f)) for f in spec.families}
+        looks = {f: (getattr(m, "glyph", "") or "#", getattr(m, "colour", "other")) for f, m in made.items()}
+        for line in timeline(steps, looks, spec.time_s, console.width):
+            console.print(line, no_wrap=True, overflow="crop")
+        console.print()
+        table = _table("at", "for", "fault", "target", "")
         for step in steps:
-            table.add_row(f"{step.at_s:.1f} s", f"{step.hold_s:.1f} s", step.family, step.target)
+            begin = f"{step.at_s:.1f} s" if step.when is None else f"+{step.at_s:.1f} s"
+            table.add_row(begin, f"{step.hold_s:.1f} s", step.family, step.target, condition(step))
         console.print(table)
     else:
         console.print(Text("no faults", style="dim"))

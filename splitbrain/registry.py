@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 from harness.core.descriptor import Descriptor, load
 from harness.core.errors import InfrastructureError, UsageError, unknown_name
 from harness.core.spec import Spec
+from nemesis.plans import SCHEDULE
 from splitbrain import root
 
 Group = Literal["systems", "workloads", "faults", "checkers", "providers"]
@@ -156,8 +157,8 @@ def owner_options(
 ) -> dict[str, Descriptor]:
     """Everybody who may own an option of a run: owner's name -> descriptor.
 
-    The system, the workload, the provider, the fault families asked for, and every checker, under
-    its name as an owner (`checker_owner`).
+    The system, the workload, the provider, the fault families asked for and their schedule, and every
+    checker, under its name as an owner (`checker_owner`).
 
     Raises: UsageError when two of them have the same name, or for a name nobody registered.
     """
@@ -173,6 +174,8 @@ def owner_options(
             )
         owners[name] = describe(group, name)
         held[name] = group
+    if faults:
+        owners[SCHEDULE.name] = SCHEDULE
     return owners | {checker_owner(d.name, held): d for d in descriptors("checkers")}
 
 

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -27,7 +27,7 @@ import msgspec
 from harness.core.checker import CheckContext, Checker, Result, Verdict, worst
 from harness.core.errors import HistoryError, Interrupted, SplitbrainError, UsageError, unknown_name
 from harness.core.exits import INTERRUPTED, VALID, exit_code
-from harness.core.ledger import read_faults
+from harness.core.ledger import FaultRecord, read_faults
 from harness.core.results import blank, failed
 from harness.core.spec import Spec
 from splitbrain import alive, kept, registry
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]  # check's name, how much is done, of how much
 # Checks of every run, whatever its workload; `availability` of those with faults that came to their end.
 RUN_WIDE: Final = ("availability", "revisions", "terms", "divergence", "logs", "operations")
+_OBSERVED: Final = 20  # observations of one check that are told
 _GRACE_S = 10.0  # a checker that overstays its own limit by this much is given up
 
 
@@ -116,7 +117,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         spec.concurrency, spec.seed
     )
     from splitbrain import incremental
-    from splitbrain.spec import schedule
+    from splitbrain.spec import limit, schedule
 
     faults = {f: registry.create("faults", f, spec.of(f)) for f in spec.families}
     parts = Parts(
@@ -130,6 +131,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         workload=workload,
         faults=faults,
         steps=schedule(spec),
+        most=limit(spec),
         helpers=(
             {}
             if incremental.wanted(workload.checkers) is None
@@ -269,6 +271,7 @@ def judge(
 
     `crashed` is what the run itself died of, where its journal could not say so.
     """
+    from checkers._beyond import not_made
     from checkers.meaning import meaning
     from harness.admission import read_record
     from harness.core.history import read_history
@@ -297,6 +300,7 @@ def judge(
     weight = meaning(history, faults, spec, workload.must_succeed, spec.overlap)
     verdict = worst(r.verdict for r in checks.values())
     reason = _reason(checks, verdict)
+    notes = not_made({"promises": _promises(spec)}, spec.of(spec.system), spec.system)
     if verdict != "invalid":
         if error is not None:
             verdict, reason = "unknown", error.splitlines()[0]
@@ -309,7 +313,8 @@ def judge(
     pace, admission = lateness.pace(history, merged.phases, spec), read_record(run_dir)
     results = {
         **blank(),
-        **_about(spec, run_dir),
+        **(about := _about(spec, run_dir)),
+        "caveats": [*about["caveats"], *notes],
         "verdict": verdict,
         "reason": reason,
         "error": error,
@@ -318,7 +323,9 @@ def judge(
         "started": _iso(merged.header["epoch_real_ns"]),
         "interrupted": interrupted and error is None,
         "faults": msgspec.to_builtins(weight.faults),
+        "outages": _outages(faults, merged.phases),
         "checks": _plain(checks),
+        "observations": _observations(checks),
         "meaning": {"vacuous": weight.vacuous, "rows": msgspec.to_builtins(weight.rows)},
         "outcomes": _outcomes(history),
         "errors": _errors(history),
@@ -370,6 +377,7 @@ def run_checks(
 
     Raises: HistoryError for a history that breaks the format.
     """
+    from checkers._beyond import labelled
     from harness.core.history import History, read_history
 
     cache: list[History] = []
@@ -383,9 +391,7 @@ def run_checks(
 
     results: dict[str, Result] = {}
     broken: list[HistoryError] = []
-    promises = None
-    if run_dir is not None:  # a bare history is nobody's
-        promises = msgspec.to_builtins(registry.create("systems", spec.system, spec.of(spec.system)).promises)
+    promises = None if run_dir is None else _promises(spec)  # a bare history is nobody's
 
     def one(name: str, checker: Checker, limit_s: float) -> None:
         begin = time.monotonic()
@@ -398,7 +404,7 @@ def run_checks(
             progress=(lambda done, of: progress(name, done, of)) if progress else lambda _done, _of: None,
         )
         try:
-            results.setdefault(name, checker.check(ctx))
+            results.setdefault(name, labelled(checker.check(ctx), ctx, checker.name))
         except HistoryError as e:
             broken.append(e)
         except Exception as e:  # noqa: BLE001 - a checker that crashes says unknown
@@ -428,6 +434,30 @@ def run_checks(
     if broken:
         raise broken[0]
     return {name: results[name] for name in wanted}
+
+
+def _promises(spec: Spec) -> Any:
+    """What the system of a run promises to survive, as plain data."""
+    return msgspec.to_builtins(registry.create("systems", spec.system, spec.of(spec.system)).promises)
+
+
+def _outages(faults: Sequence[FaultRecord], phases: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """How the faults lay beside each other while load was on; None where there was none of either."""
+    from harness.core.outages import outages
+
+    at = {p["phase"]: p["time"] for p in phases}
+    if not faults or "load" not in at or "heal" not in at:
+        return None
+    return dict(msgspec.to_builtins(outages(faults, at["load"], at["heal"])))
+
+
+def _observations(checks: Mapping[str, Result]) -> list[str]:
+    """What the checks found that nobody promised would not happen."""
+    return [
+        f"{name}: {text}"
+        for name, result in checks.items()
+        for text in result.detail.get("observations", ())[:_OBSERVED]
+    ]
 
 
 def _about(spec: Spec, run_dir: Path) -> dict[str, Any]:

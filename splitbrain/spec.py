@@ -6,8 +6,10 @@ nearest known one, values out of range, a system whose client cannot do what the
 time too short for the faults.
 
 The keys of the file are those of the flags (`system = "etcd"`, `time = "30s"`), with a table `opt`
-for options; flags win. Only a file has `ready` (how long a first start may take) and `overlap` (how
-many operations must succeed during each family of faults for the run to mean something).
+for options; flags win. Only a file has `ready` (how long a first start may take), `overlap` (how
+many operations must succeed during each family of faults for the run to mean something) and
+`[[schedule]]`, what happens when (`nemesis.script`), which becomes an option so that one command line
+repeats the run.
 """
 
 from __future__ import annotations
@@ -28,12 +30,18 @@ from harness.core.client import supported
 from harness.core.descriptor import Descriptor
 from harness.core.errors import UsageError, unknown_name
 from harness.core.options import resolve as resolve_options
-from harness.core.spec import FORMAT, Spec
+from harness.core.spec import FORMAT, Spec, families_of
+from nemesis.plans import WALK
+from nemesis.script import normalized
+from nemesis.script import words as script_words
+from nemesis.targets import ZONE, by_name
 from splitbrain import registry
 
 if TYPE_CHECKING:
+    from nemesis.families import Family
     from nemesis.schedule import Step
 
+SURVIVABLE: Final = "survivable"
 DEFAULT_FAULTS: Final = ("partition", "kill", "pause")
 KEYS: Final = (
     "system",
@@ -52,6 +60,7 @@ KEYS: Final = (
     "admission",
     "keep",
     "fail-fast",
+    "schedule",
     "opt",
 )
 _seconds_of: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -77,8 +86,16 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     workload = _text(given, "workload", default.workload)
     provider = _text(given, "provider", default.provider)
     exists = registry.describe("providers", provider).exists
-    faults = _faults(given.get("faults", () if exists else DEFAULT_FAULTS))
-    families = tuple(dict.fromkeys(f.partition(":")[0] for f in faults))
+    script = _script(given.pop("schedule", None), options)
+    scripted = ["none"] if script is None else script_words(script, lambda f: registry.describe("faults", f))
+    usual = scripted if script is not None else () if exists else DEFAULT_FAULTS
+    faults = _faults(given.get("faults", usual), system)
+    if script is not None and set(faults) != set(scripted):
+        raise UsageError(
+            f"faults {','.join(faults) or 'none'!r}: the schedule names {','.join(scripted)}, and nothing else"
+            " can happen; leave out faults, or [[schedule]]"
+        )
+    families = tuple(dict.fromkeys(family for word in faults for family in families_of(word)))
     owners = registry.owner_options(families, system, workload, provider)
     _refuse_options_of_others(options, owners)
     keep = _truth(given, "keep", default=default.keep)
@@ -122,7 +139,15 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     if spec.fail_fast:
         _refuse_what_is_only_judged_at_the_end(spec)
     schedule(spec)
+    limit(spec)
     return spec
+
+
+def limit(spec: Spec) -> int | None:
+    """How many nodes may be out at once, over all faults of a run; None for any number."""
+    from nemesis.plans import limit as of
+
+    return of(spec.faults, spec.of("schedule"), spec.nodes) if spec.faults else None
 
 
 def schedule(spec: Spec) -> tuple[Step, ...]:
@@ -131,21 +156,36 @@ def schedule(spec: Spec) -> tuple[Step, ...]:
     A fault may have a `refusal(target, nodes)`, which says why a target does not exist among so few
     nodes; of the targets that a bare family draws from, those that do not exist are left out.
 
-    Raises: UsageError for a target asked for that does not exist, and when the time is too short for
-    everything to occur.
+    Raises: UsageError for a target asked for that does not exist, for what contradicts itself, and when
+    the time is too short for everything to occur.
     """
-    from nemesis.schedule import schedule as plan
+    from nemesis.plans import plan
 
-    defaults: dict[str, list[str]] = {}
-    for family in spec.families:
-        fault = registry.create("faults", family, spec.of(family))
-        refusal: Callable[[str, int], str | None] = getattr(fault, "refusal", lambda _target, _nodes: None)
-        defaults[family] = [t for t in fault.default_targets if refusal(t, spec.nodes) is None]
-        for word in spec.faults:
-            of, colon, target = word.partition(":")
-            if of == family and colon and (reason := refusal(target, spec.nodes)) is not None:
+    families = {name: _family(name, spec) for name in spec.families}
+    for word in spec.faults:
+        head, colon, target = word.partition(":")
+        for family in families_of(word):
+            kind = "n1" if head == WALK else target
+            if colon and (reason := families[family].refusal(kind)) is not None:
                 raise UsageError(f"fault {word!r}: {reason}")
-    return plan(spec.faults, defaults, spec.time_s, spec.seed)
+    return plan(spec.faults, families, spec.nodes, spec.time_s, spec.seed, spec.of("schedule"), seconds)
+
+
+def _family(name: str, spec: Spec) -> Family:
+    """What a schedule must know of a fault family in a run."""
+    from harness.core.fault import claims
+    from nemesis.families import Family
+
+    fault = registry.create("faults", name, spec.of(name))
+    refusal: Callable[[str, int], str | None] = getattr(fault, "refusal", lambda _target, _nodes: None)
+    reach: Callable[[str, int], int] = getattr(fault, "reach", lambda _target, nodes: nodes)
+    return Family(
+        name=name,
+        defaults=tuple(t for t in fault.default_targets if refusal(t, spec.nodes) is None),
+        reach=lambda target: reach(target, spec.nodes),
+        claims=claims(fault),
+        refusal=lambda target: refusal(target, spec.nodes),
+    )
 
 
 def command_line(spec: Spec) -> str:
@@ -325,8 +365,62 @@ def _expect(value: Any) -> Any:
     return value
 
 
-def _faults(given: Any) -> tuple[str, ...]:
-    """The faults asked for, each known and named once; `none` or nothing for none."""
+def _script(given: Any, options: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """The entries of `[[schedule]]`, or of the option that it becomes, which is filled in; None without."""
+    held = options.get("schedule.script", options.get("script"))
+    if given is None and held is None:
+        return None
+    if given is None:
+        try:
+            given = msgspec.json.decode(str(held))
+        except msgspec.DecodeError as e:
+            raise UsageError(f"option script={held}: expected JSON as --dry-run prints it: {e}") from None
+    entries = normalized(given, seconds)
+    if not entries:
+        raise UsageError("schedule = []: expected [[schedule]] entries; for no faults say faults = []")
+    options.pop("script", None)
+    options["schedule.script"] = msgspec.json.encode(entries).decode()
+    return entries
+
+
+def _survivable(system: str) -> list[str]:
+    """The registered families that a system promises to survive, in the order of their names."""
+    promises = registry.create("systems", system, {}).promises
+    told = [p for p in promises if p.prop in ("linearizable", "availability")] or promises
+    safe = frozenset.intersection(*(p.families for p in told)) if told else frozenset()
+    found = [name for name in registry.names("faults") if name in safe]
+    if not found:
+        raise UsageError(f"system {system!r} promises to survive no fault that is registered; name faults")
+    return found
+
+
+def _takes_names(family: str) -> bool:
+    """Whether a fault of the family can hit a node by its name."""
+    fault = registry.create(
+        "faults", family, {o.name: o.default for o in registry.describe("faults", family).options}
+    )
+    try:
+        return getattr(fault, "refusal", lambda _target, _nodes: "")("n1", 3) is None
+    except UsageError:
+        return False
+
+
+def _walk(word: str, target: str, system: str) -> str:
+    """`walk:FAMILIES`, each known and named once; `walk` alone and `walk:survivable` are those promised."""
+    if target in ("", SURVIVABLE):
+        states = [family for family in _survivable(system) if _takes_names(family)]
+    else:
+        states = target.split("+")
+    for state in states:
+        registry.describe("faults", state)
+        if states.count(state) > 1:
+            raise UsageError(f"fault {word!r} names {state} twice; name it once")
+    return f"{WALK}:{'+'.join(states)}"
+
+
+def _faults(given: Any, system: str) -> tuple[str, ...]:
+    """The faults asked for, each known and named once; `none` or nothing for none, `survivable` for all
+    that the system promises to survive."""
     if isinstance(given, str):
         words = [word.strip() for word in given.split(",")] if given.strip() else []
     elif isinstance(given, list | tuple) and all(isinstance(word, str) for word in given):
@@ -335,7 +429,8 @@ def _faults(given: Any) -> tuple[str, ...]:
         raise UsageError(f"faults = {given!r}: expected names such as partition,kill or a list of them")
     if words in ([], ["none"]):
         return ()
-    seen: set[str] = set()
+    words = [w for word in words for w in (_survivable(system) if word == SURVIVABLE else [word])]
+    seen: dict[str, None] = {}
     for word in words:
         family, colon, target = word.partition(":")
         if not family:
@@ -344,16 +439,19 @@ def _faults(given: Any) -> tuple[str, ...]:
             )
         if family == "none":
             raise UsageError(f"faults {','.join(words)!r}: 'none' stands alone; leave it out or name it only")
+        if family == WALK:
+            seen[_walk(word, target, system)] = None
+            continue
         descriptor = registry.describe("faults", family)
         if colon and not target:
             known = ", ".join(descriptor.targets)
             raise UsageError(f"fault {word!r} has an empty target; expected {family} alone or one of {known}")
-        if colon and target not in descriptor.targets:
+        if colon and target not in (*descriptor.targets, ZONE) and by_name(target) is None:
             raise unknown_name(f"target of {family}", target, descriptor.targets)
         if word in seen:
             raise UsageError(f"fault {word!r} is named twice; name it once")
-        seen.add(word)
-    return tuple(words)
+        seen[word] = None
+    return tuple(seen)
 
 
 def _whole(given: Mapping[str, Any], key: str, default: int, least: int, most: int, what: str) -> int:

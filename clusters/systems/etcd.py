@@ -118,8 +118,8 @@ class Etcd:
         Promise(
             prop="availability",
             families=_survived,
-            most="minority",
-            source=f"{_faq}: minor followers' failure; leader failure",
+            most="all",  # it is judged by coming back once all is healed, which a lost majority does as well
+            source=f"{_faq}: once the majority works again, a leader is elected and the cluster is healthy",
         ),
         # A leader that wakes from a pause may still renew leases, or revoke them, before it hears of its successor.
         Promise(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -29,8 +29,9 @@ class Undo(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What a fault will do: `nodes` it targets, `args` of its own, and how to take it back.
 
-    `says` is a sentence for people: "n2, the leader, cut off from n1 and n3". A `lasting` fault is not
-    taken back after its step's hold but when the load is over.
+    `says` is a sentence for people: "n2, the leader, cut off from n1 and n3". `down` are those nodes that
+    the system has to do without while it is in force, where they are others than `nodes`. A `lasting` fault
+    is not taken back after its step's hold but when the load is over.
     """
 
     fault: str  # the fault's id in this run: unique, names its blocks
@@ -40,7 +41,13 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     says: str
     args: dict[str, Any] = {}
     undo: tuple[Undo, ...] = ()
+    down: tuple[str, ...] | None = None
     lasting: bool = False
+
+    @property
+    def out(self) -> frozenset[str]:
+        """The nodes that count as down while it is in force."""
+        return frozenset(self.nodes if self.down is None else self.down)
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +65,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 class FaultContext(msgspec.Struct, kw_only=True):
     """What a fault may look at. `roles` are fresh: asked of every node just before planning
-    (nodes that did not answer are absent). `rng` is this step's own stream."""
+    (nodes that did not answer are absent). `rng` is this step's own stream. `active` are the plans of
+    the other faults in force, `busy` the nodes of those among them that this one cannot join."""
 
     cluster: Cluster
     system: System
@@ -67,6 +75,8 @@ class FaultContext(msgspec.Struct, kw_only=True):
     fault: str
     now: int  # ns since the run's start
     before: Evidence | None = None  # in the later phases: what `before` had measured
+    active: tuple[Plan, ...] = ()
+    busy: frozenset[str] = frozenset()
 
 
 class Fault(Protocol):
@@ -74,6 +84,10 @@ class Fault(Protocol):
 
     `targets` are the kinds of target it accepts, `default_targets` those that a bare `--faults
     FAMILY` draws from; the first default is used first.
+
+    Three members are optional. `refusal(target, nodes)` says why a target does not exist among so few
+    nodes. `reach(target, nodes)` is how many nodes it takes out at most; without it, all. `claims` is
+    what it takes hold of on a node, see `claims`.
     """
 
     name: str
@@ -92,3 +106,17 @@ class Fault(Protocol):
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         """Measure. Must be quick (under a second) and must never assume."""
+
+
+_SHARED: Final = frozenset({"block", "client-places"})  # blocks of several faults add up
+
+
+def claims(fault: Fault) -> frozenset[str]:
+    """What a fault takes hold of on each node that it hits: two that claim the same contradict each other
+    there. Where it does not say so, all that it needs, but for what adds up by itself.
+
+    A pause of what was killed is none, and who wipes a disk that is being pulled the plug on proves nothing.
+    """
+    own: frozenset[str] | None = getattr(fault, "claims", None)
+    needs: frozenset[str] = getattr(fault, "needs", frozenset())
+    return needs - _SHARED if own is None else own

@@ -8,6 +8,7 @@
     {"event":"applied","time":T,"fault":"f1"}
     {"event":"failed","time":T,"fault":"f1","error":"..."}      apply raised; it is undone all the same
     {"event":"undone","time":T,"fault":"f1"}
+    {"event":"skipped","time":T,"step":3,"family":...,"target":...,"says":...}    never planned, and why
     {"event":"healed","fault":"f1"}                             by `splitbrain heal`, when the run was dead
 
 Times are ns since the run's start. A plan is flushed to disk before its fault is applied, a resource
@@ -85,6 +86,7 @@ class FaultRecord(msgspec.Struct, kw_only=True):
     colour: str
     planned: int
     undo: list[Undo]
+    down: list[str] | None = None
     applied: int | None = None
     undone: int | None = None
     healed: bool = False
@@ -95,6 +97,11 @@ class FaultRecord(msgspec.Struct, kw_only=True):
     def outstanding(self) -> bool:
         """Whether it is still to be undone, for all the ledger knows."""
         return self.undone is None and not self.healed
+
+    @property
+    def out(self) -> frozenset[str]:
+        """The nodes that the system had to do without while it was in force."""
+        return frozenset(self.nodes if self.down is None else self.down)
 
     @property
     def effective(self) -> bool:

@@ -13,7 +13,9 @@ def blank() -> dict[str, Any]:
     unset = dict.fromkeys(
         ("error", "seed", "run", "system", "version", "workload", "provider", "nodes", "started", "command")
     )
-    lists: dict[str, Any] = {k: [] for k in ("errors", "holes", "recovery_s", "warnings", "caveats")}
+    lists: dict[str, Any] = {
+        k: [] for k in ("errors", "holes", "recovery_s", "observations", "warnings", "caveats")
+    }
     maps: dict[str, Any] = {k: {} for k in ("faults", "checks", "outcomes", "lag_ms")}
     return {
         "format": FORMAT,
@@ -29,6 +31,7 @@ def blank() -> dict[str, Any]:
         "rate": None,
         "waited_s": None,
         "kept": None,
+        "outages": None,
         "incremental": None,
         **maps,
         **lists,

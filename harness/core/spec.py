@@ -11,6 +11,16 @@ from harness.core.checker import Verdict
 FORMAT = 1
 
 
+def families_of(word: str) -> tuple[str, ...]:
+    """The families of `family`, `family:target` or `walk:family+family`.
+
+    >>> families_of("kill:one"), families_of("walk:kill+pause")
+    (('kill',), ('kill', 'pause'))
+    """
+    family, _, rest = word.partition(":")
+    return tuple(rest.split("+")) if family == "walk" else (family,)
+
+
 class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run, fully resolved. `time_s` is load under faults; recovery and final reads come after.
 
@@ -49,8 +59,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def families(self) -> tuple[str, ...]:
-        """The fault families asked for, in order, each once."""
-        return tuple(dict.fromkeys(f.partition(":")[0] for f in self.faults))
+        """The fault families asked for, in order, each once; of a walk, its states."""
+        return tuple(dict.fromkeys(family for word in self.faults for family in families_of(word)))
 
     @property
     def owners(self) -> frozenset[str]:

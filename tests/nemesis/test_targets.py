@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
 from harness.core.system import Status, majority
-from nemesis.targets import KINDS, choose, doubt, leader, refusal
+from nemesis.targets import KINDS, choose, doubt, leader, reach, refusal
 
 
 def named(count: int) -> list[str]:
@@ -30,6 +30,7 @@ def test_kinds_have_their_sizes_and_roles(kind: str, count: int, head: int, seed
     assert list(chosen) == [n for n in nodes if n in chosen]  # in order, each once
     least, most = {
         "leader": (1, 1),
+        "leaders": (1, 1),
         "one": (1, 1),
         "follower": (1, 1),
         "followers": (count - 1, count - 1),
@@ -42,7 +43,9 @@ def test_kinds_have_their_sizes_and_roles(kind: str, count: int, head: int, seed
     if roles:
         assert (f"n{head}" in chosen) or kind != "leader"
         assert f"n{head}" not in chosen or not kind.startswith("follower")
-    assert bool(doubt(kind, nodes, roles)) == (not roles and kind in ("leader", "follower", "followers"))
+    assert bool(doubt(kind, nodes, roles)) == (
+        not roles and kind in ("leader", "leaders", "follower", "followers")
+    )
 
 
 def test_a_deposed_leader_is_not_the_leader() -> None:
@@ -62,3 +65,32 @@ def test_every_node_has_its_turn() -> None:
 def test_an_unknown_kind_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'majority'"):
         choose("majorty", named(3), {}, random.Random(0))
+
+
+def test_names_and_zones() -> None:
+    nodes = named(4)
+    zones = {"eu": ("n1", "n4"), "us": ("n2", "n3")}
+    assert choose("n4+n2", nodes, {}, random.Random(0)) == ("n2", "n4")
+    assert {choose("zone", nodes, {}, random.Random(seed), (), zones) for seed in range(20)} == {
+        ("n1", "n4"),
+        ("n2", "n3"),
+    }
+    with pytest.raises(UsageError, match="stands in zones"):
+        choose("zone", nodes, {}, random.Random(0))
+    assert (reach("zone", 4), reach("n1+n2", 4), reach("minority", 5)) == (3, 2, 2)
+    assert refusal("n5", 4) == "there is no node 'n5' among 4 nodes; expected n1 to n4"
+
+
+@given(st.sampled_from(KINDS), st.integers(2, 9), st.sets(st.integers(1, 9)), st.integers(0, 10**6))
+def test_who_is_busy_is_not_chosen(kind: str, count: int, taken: set[int], seed: int) -> None:
+    if refusal(kind, count) is not None:
+        return
+    busy = {f"n{i}" for i in taken}
+    roles = {"n1": Status(role="leader", term=2)}
+    chosen = choose(kind, named(count), roles, random.Random(seed), busy)
+    assert not busy & set(chosen)
+    assert len(chosen) <= reach(kind, count)
+    if busy >= set(named(count)):
+        assert chosen == ()
+    if kind == "leader" and "n1" in busy and chosen:
+        assert "n1, the leader, has a fault already" in doubt(kind, named(count), roles, busy)

@@ -21,6 +21,12 @@ WORDS = [
     for d in registry.descriptors("faults")
     for i, target in enumerate(d.targets)
 ]
+# of a walk each family in turn does nothing, while the others do
+WALK = "walk:kill+pause+partition"
+WORDS += [
+    pytest.param(f"{WALK}/{family}", marks=pytest.mark.slow if i else ())
+    for i, family in enumerate(("kill", "pause", "partition"))
+]
 NODES = {"majorities-ring": 5, "minority-third": 4}
 
 REPLACED = """
@@ -28,6 +34,11 @@ from splitbrain import registry
 family = {family!r}
 registry.describe("faults", family).load().apply = lambda self, ctx, plan: None
 """
+
+
+def family_of(word: str) -> str:
+    """The family that does nothing."""
+    return word.partition("/")[2] or word.partition(":")[0]
 
 
 @pytest.fixture(scope="module")
@@ -39,20 +50,21 @@ def runs(
     folder = tmp_path_factory.mktemp("vacuous")
 
     def one(word: str) -> Done:
-        own = folder / word.replace(":", "-")
+        own = folder / word.replace(":", "-").replace("/", "-")
         own.mkdir()
-        code = REPLACED.format(family=word.partition(":")[0])
+        code = REPLACED.format(family=family_of(word))
+        walks = word.startswith(WALK)
         return run_altered(
             code,
             own,
             "--faults",
-            word,
+            word.partition("/")[0],
             "--time",
-            "4s",
+            "6s" if walks else "4s",
             "--seed",
             "5",
             "--nodes",
-            NODES.get(word.partition(":")[2], 3),
+            5 if walks else NODES.get(word.partition(":")[2], 3),
             "--no-admission",
         )
 
@@ -64,7 +76,7 @@ def runs(
 @pytest.mark.parametrize("word", WORDS)
 def test_a_fault_that_does_nothing_is_vacuous(runs: dict[str, "Future[Done]"], word: str) -> None:
     done = runs[word].result()
-    family = word.partition(":")[0]
+    family = family_of(word)
     assert done.results["verdict"] == "unknown", done.results["reason"]
     assert done.results["reason"].startswith("vacuous"), done.results["reason"]
     assert done.code == 3

@@ -151,3 +151,14 @@ def op(start_ms: int, end_ms: int | None, **more: Any) -> dict[str, Any]:
         "end_ns": end_ns,
         **more,
     }
+
+
+def test_observations_and_outages_are_told_plainly() -> None:
+    told = [f"linearizable: stale-read: k{i}" for i in range(8)]
+    out = {"overlapping_s": 8.0, "seconds": 20.0, "most": 2}
+    text = card({**RESULTS, "observations": told, "outages": out})
+    assert "observation: linearizable: stale-read: k0" in text
+    assert "observation: and 3 more, in results.json" in text
+    assert "k5" not in text
+    assert "two or more outages at once for 40% of the time, at most 2 nodes out" in text
+    assert "outages" not in card(RESULTS)

@@ -216,3 +216,11 @@ def test_only_a_workload_with_the_check_is_checked() -> None:
     assert wanted({"a": ("availability", {}), "b": ("linearizable", {"model": "mutex"})}) == {
         "model": "mutex"
     }
+
+
+def test_what_the_whole_history_calls_observations_is_no_contradiction(tmp_path: Path) -> None:
+    run_dir = written(tmp_path, VALID, INVALID, END)
+    assert weigh(results("valid"), run_dir, fail_fast=False, whole=True)["verdict"] == "unknown"
+    checks = {"linearizable": {"detail": {"observed_anomalies": [{"key": "k2"}]}}}
+    noted = {**results("valid"), "checks": checks}
+    assert weigh(noted, run_dir, fail_fast=False, whole=True)["verdict"] == "valid"

@@ -30,7 +30,7 @@ def test_create_hands_over_the_options() -> None:
 
 def test_owners_have_each_a_name() -> None:
     owners = registry.owner_options(("kill",), "etcd", "register", "netns")
-    assert {"etcd", "register", "netns", "kill", *registry.names("checkers")} == set(owners)
+    assert {"etcd", "register", "netns", "kill", "schedule", *registry.names("checkers")} == set(owners)
     assert "partition" not in owners
 
 

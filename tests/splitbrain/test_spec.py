@@ -123,6 +123,18 @@ def test_no_faults(none: str) -> None:
             "belongs to fault 'partition', which this run does not",
         ),
         ({"opt": ["partition.clients=apart"], "faults": "kill"}, "belongs to fault 'partition'"),
+        ({"faults": "kill:n4"}, "there is no node 'n4' among 3 nodes; expected n1 to n3"),
+        ({"faults": "kill:n1+n1"}, "node 'n1' is named twice"),
+        ({"faults": "partition:n1+n2+n3"}, "no node is left to cut them off from"),
+        ({"faults": "walk:kil"}, "unknown fault 'kil'; did you mean 'kill'"),
+        ({"faults": "walk:kill+kill"}, "names kill twice"),
+        ({"faults": "walk:kill,pause"}, "is a schedule of its own"),
+        ({"faults": "walk:kill", "opt": ["down=4"]}, "expected minority, all, or a number from 1 to 3"),
+        ({"faults": "kill:all", "opt": ["schedule=phases"]}, "takes out 3 nodes at once"),
+        ({"faults": "kill:all", "opt": ["down=1"]}, "takes out more nodes than schedule.down=1"),
+        ({"faults": "kill", "opt": ["schedule=chaos"]}, "expected one of interval, phases"),
+        ({"faults": "kill", "opt": ["script=["]}, "expected JSON"),
+        ({"faults": "kill", "opt": ['script=[{"do":"pause n1; resume"}]']}, "the schedule names pause:n1"),
     ],
 )
 def test_bad_flags_are_refused_in_a_sentence(flags: dict[str, Any], says: str) -> None:
@@ -146,6 +158,9 @@ def test_bad_flags_are_refused_in_a_sentence(flags: dict[str, Any], says: str) -
         ("faults = [1]", "faults = [1]: expected names"),
         ("faults = {kill = 1}", "expected names"),
         ("time = true", "time True"),
+        ("schedule = 'phases'", "expected [[schedule]] entries"),
+        ("[[schedule]]\nat = 1\ndo = 'kil n1'", "unknown fault 'kil'; did you mean 'kill'"),
+        ("[[schedule]]\nat = 1\ndo = 'pause n1,n2; kill n2'", "both take hold of n2"),
         ("time = [1]", "time [1]"),
         ("version = true", "version = True"),
         ("opt = 'reads=x'", "expected a table"),
@@ -328,3 +343,51 @@ def test_what_is_checked_meanwhile_has_keys_that_end(workload: str) -> None:
     made = registry.create("workloads", workload, spec.of(workload))(spec.concurrency, spec.seed)
     assert made.ops_per_key == 100
     assert made.infos_per_key is not None
+
+
+SCRIPT = """
+faults = ["kill:n1", "pause:leader"]
+seed = 1
+[[schedule]]
+at = "3s"
+fault = "kill:n1"
+hold = "2500ms"
+[[schedule]]
+when = { log = "lost 'it'", node = "n2" }
+do = "pause leader; wait 1.5s; resume"
+"""
+
+
+def test_a_script_becomes_a_command_line_that_repeats_it(tmp_path: Path) -> None:
+    for text in (SCRIPT, SCRIPT.replace('faults = ["kill:n1", "pause:leader"]', "")):
+        spec = specs.resolve(toml(tmp_path, text), {})
+        assert spec.faults == ("kill:n1", "pause:leader")
+        assert [(s.family, s.hold_s, s.when) for s in specs.schedule(spec)] == [
+            ("kill", 2.5, None),
+            ("pause", 1.5, {"log": "lost 'it'", "node": "n2"}),
+        ]
+        words = shlex.split(specs.command_line(spec))
+        given: dict[str, Any] = {"opt": []}
+        for flag, value in zip(words[2::2], words[3::2], strict=True):
+            if flag == "--opt":
+                given["opt"].append(value)
+            else:
+                given[flag.removeprefix("--")] = value
+        assert specs.resolve(None, given) == spec
+
+
+def test_what_is_survivable_is_what_the_system_promises() -> None:
+    spec = specs.resolve(None, {"faults": "survivable", "time": "60s"})
+    assert set(spec.faults) >= {"partition", "kill", "pause"}
+    walks = specs.resolve(None, {"faults": "walk:survivable", "time": "120s", "nodes": "5"})
+    assert walks.families == tuple(sorted(spec.faults))
+    assert walks.faults == (f"walk:{'+'.join(walks.families)}",)
+    assert specs.limit(walks) == 2
+    assert specs.limit(spec) is None
+
+
+def test_the_examples_are_specs() -> None:
+    found = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
+    assert found
+    for path in found:
+        assert specs.schedule(specs.resolve(path, {"seed": 1}))

@@ -1,0 +1,91 @@
+"""Walks: each node is up, or in the state that one family puts it into; a step moves one node.
+
+    walk:kill+pause+partition      up, dead, paused or isolated
+
+Operations run between the steps, and at any time at most `most` nodes are other than up. Outages
+overlap in every order so: a node comes back while another goes, which one fault after the other never
+shows, and which several published losses of data need. The last phase heals everything.
+
+New states come from shuffled rounds of the families, so that after any number of moves no two differ by
+more than one; as long as one has not occurred as often as asked for, no node just comes back. From then
+on a walk that has room for another outage makes one in three cases of four; of the rest, and where there
+is no room, half bring a node back and half move one from one state to another. In the long run over half
+of the time is spent at the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from harness.core.seeds import stream
+from nemesis.families import too_short
+from nemesis.schedule import QUIET_S, Step, rounds
+
+_FIRST: Final = (0.6, 0.9)  # of a step's length: operations run before the first move as well
+_VARY: Final = (0.7, 1.3)
+_SHRINK: Final = 1 / 3
+_DOWN: Final = 0.75
+
+
+def walk(
+    families: Sequence[str],
+    nodes: Sequence[str],
+    most: int,
+    time_s: float,
+    seed: int,
+    *,
+    step_s: float,
+    least: int = 1,
+) -> tuple[Step, ...]:
+    """The steps of a walk within `time_s` of load; a node's state is a step with the node as its target.
+
+    Moves are `step_s` apart in the mean; all times shrink together where the families would not all
+    occur `least` times otherwise.
+
+    Raises: UsageError when the time is too short for that.
+    """
+    wanted = len(families) * least
+    longest = _FIRST[1] * step_s + wanted * _VARY[1] * step_s + QUIET_S
+    scale = min(1.0, time_s / longest)
+    if scale < _SHRINK:
+        raise too_short(time_s, longest * _SHRINK, families)
+    step_s *= scale
+    times, moves = stream(seed, "nemesis", "times"), stream(seed, "nemesis", "walk")
+    deck = rounds(list(families), stream(seed, "nemesis", "order"))
+    family = next(deck)
+    begun: list[tuple[float, str, str, int | None]] = []  # when, family, node, which one it follows
+    ended: dict[int, float] = {}
+    now: dict[str, int] = {}  # node other than up -> the place in `begun` of its state
+    end = time_s - scale * QUIET_S
+    at = times.uniform(*_FIRST) * step_s
+    while at <= end - _VARY[0] * step_s:
+        node = _move(moves, now, nodes, most, first=len(begun) < wanted)
+        if node is not None and node in now and begun[now[node]][1] == family:
+            others = [n for n in now if begun[now[n]][1] != family]
+            node = moves.choice(others) if others else None
+        if node is None:
+            ended[now.pop(moves.choice(list(now)))] = at
+        else:
+            before = now.get(node)
+            if before is not None:
+                ended[before] = at
+            now[node] = len(begun)
+            begun.append((at, family, node, before))
+            family = next(deck)
+        at += times.uniform(*_VARY) * step_s
+    steps = []
+    for i, (begin, family, node, before) in enumerate(begun):
+        hold = ended.get(i, end) - begin
+        follows = () if before is None else (before + 1,)
+        steps.append(Step(i + 1, round(begin, 3), round(hold, 3), family, node, follows))
+    return tuple(steps)
+
+
+def _move(rng: Random, now: dict[str, int], nodes: Sequence[str], most: int, *, first: bool) -> str | None:
+    """The node that gets a new state, or None where one is to be healed."""
+    up = [n for n in nodes if n not in now]
+    if not now or (len(now) < most and (first or rng.random() < _DOWN)):
+        return rng.choice(up)
+    return rng.choice(list(now)) if first or rng.random() < 0.5 else None

@@ -1,0 +1,145 @@
+"""Walks and phases: functions of the seed, never beyond the bound, everything asked for, quiet at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.core.errors import UsageError
+from nemesis.families import Family, bound
+from nemesis.phases import phases
+from nemesis.schedule import Step
+from nemesis.targets import reach, refusal
+from nemesis.walk import walk
+
+STATES = ("kill", "pause", "partition")
+seeds = st.integers(0, 2**32 - 1)
+
+
+def nodes(count: int) -> list[str]:
+    return [f"n{i}" for i in range(1, count + 1)]
+
+
+def family(name: str, count: int, claims: str = "") -> Family:
+    return Family(
+        name=name,
+        defaults=("leader", "one", "minority"),
+        reach=lambda kind: reach(kind, count),
+        claims=frozenset(claims.split()),
+        refusal=lambda kind: refusal(kind, count),
+    )
+
+
+def out_at(steps: tuple[Step, ...], moment: float) -> list[Step]:
+    return [s for s in steps if s.at_s <= moment < s.at_s + s.hold_s - 1e-6]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(STATES), min_size=1, unique=True),
+    st.integers(3, 9),
+    seeds,
+    st.floats(1, 200),
+    st.integers(1, 3),
+)
+def test_what_every_walk_keeps(states: list[str], count: int, seed: int, time_s: float, least: int) -> None:
+    most = bound("minority", count)
+    try:
+        steps = walk(states, nodes(count), most, time_s, seed, step_s=2.0, least=least)
+    except UsageError:
+        assert time_s < (3.8 + len(states) * least * 2.6) / 3 + 0.1
+        return
+    assert steps == walk(states, nodes(count), most, time_s, seed, step_s=2.0, least=least)
+    assert [s.n for s in steps] == list(range(1, len(steps) + 1))
+    got = Counter(s.family for s in steps)
+    assert all(got[name] >= least for name in states)
+    assert max(got.values()) - min(got.values()) <= 1
+    for step in steps:
+        here = out_at(steps, step.at_s + 0.003)  # times are rounded
+        assert len(here) <= most
+        assert len({s.target for s in here}) == len(here), "a node has one state"
+    assert all(s.at_s > 0 and s.at_s + s.hold_s < time_s - 0.5 for s in steps)
+    for step in steps:
+        for before in step.follows:  # one state follows another on the same node, at once
+            was = steps[before - 1]
+            assert was.target == step.target
+            assert was.family != step.family
+            assert was.at_s + was.hold_s == pytest.approx(step.at_s, abs=0.002)
+
+
+@settings(max_examples=8, deadline=None)
+@given(seeds)
+def test_outages_overlap_in_every_order(seed: int) -> None:
+    steps = walk(STATES, nodes(5), 2, 600, seed, step_s=2.0)
+    moments = [i / 2 for i in range(1200)]
+    share = sum(len(out_at(steps, m)) > 1 for m in moments) / len(moments)
+    assert 0.4 < share < 0.9
+    ends: Counter[bool] = Counter()
+    for a, b in pairwise(steps):
+        if a.target != b.target and b.at_s < a.at_s + a.hold_s:
+            ends[a.at_s + a.hold_s < b.at_s + b.hold_s] += 1
+    assert min(ends[True], ends[False]) > 5, "who went first comes back first, and last"
+
+
+def test_a_walk_needs_its_time() -> None:
+    with pytest.raises(UsageError, match="too short for each of kill, pause, partition to occur"):
+        walk(STATES, nodes(3), 1, 2, 0, step_s=2.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from(["kill", "pause", "partition", "kill:one", "pause:leader"]), min_size=1, unique=True
+    ),
+    st.integers(3, 7),
+    seeds,
+    st.floats(5, 300),
+)
+def test_what_phases_keep(words: list[str], count: int, seed: int, time_s: float) -> None:
+    families = {
+        "kill": family("kill", count, "signal restart"),
+        "pause": family("pause", count, "signal"),
+        "partition": family("partition", count),
+    }
+    most = bound("minority", count)
+    try:
+        steps = phases(words, families, count, most, time_s, seed)
+    except UsageError:
+        assert time_s < 60
+        return
+    assert steps == phases(words, families, count, most, time_s, seed)
+    assert {s.family for s in steps} == {w.partition(":")[0] for w in words}
+    begins = sorted({s.at_s for s in steps})
+    for at in begins:
+        here = [s for s in steps if s.at_s == at]
+        assert sum(families[s.family].reach(s.target) for s in here) <= most
+        assert len({s.hold_s for s in here}) == 1
+        before = [s for s in steps if s.at_s < at]
+        assert all(s.at_s + s.hold_s < at for s in before), "everything is healed between"
+    if time_s > 100:
+        first = {at: [s.n for s in steps if s.at_s == at] for at in begins}
+        for a, b in pairwise(begins):
+            (follows,) = {s.follows for s in steps if s.at_s == b}
+            assert list(follows) == first[a]
+
+
+def test_a_quarter_of_the_phases_is_quiet_and_some_have_several_faults() -> None:
+    families = {name: family(name, 5) for name in STATES}
+    steps = phases(STATES, families, 5, 2, 1000, 7)
+    sizes = Counter(s.at_s for s in steps)
+    assert set(sizes.values()) >= {1, 2}
+    # 1000 s are about 166 phases of 6 s in the mean
+    assert 115 < len(sizes) < 135
+
+
+def test_too_large_a_target_is_refused() -> None:
+    with pytest.raises(
+        UsageError, match=r"'kill:all' takes out 5 nodes at once, where schedule\.down allows 2"
+    ):
+        phases(["kill:all"], {"kill": family("kill", 5)}, 5, 2, 60, 0)
+    with pytest.raises(UsageError, match="expected minority, all, or a number from 1 to 5"):
+        bound("most", 5)
