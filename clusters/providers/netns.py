@@ -27,7 +27,17 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
-from harness.core.cluster import DATA_DIR, Endpoint, Node, Pair, Place, Process, ProcessState
+from harness.core.cluster import (
+    DATA_DIR,
+    Echoes,
+    Endpoint,
+    Node,
+    Pair,
+    Place,
+    Process,
+    ProcessState,
+    Shaping,
+)
 from harness.core.descriptor import Descriptor
 from harness.core.errors import (
     InfrastructureError,
@@ -84,7 +94,7 @@ class Netns:
         )
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
-            names = ("netns", "block", "client-places", "signal", "restart", "cgroup", "users")
+            names = ("netns", "block", "shape", "client-places", "signal", "restart", "cgroup", "users")
             return dict.fromkeys(names, reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
@@ -174,6 +184,7 @@ class NetnsCluster:
         self._asked = 0
         self._lost: str | None = "the cluster has not been made"
         self._nets: dict[str, int] = {}
+        self._shaped = False  # whether packets ever were, so that there is a listener to look after
         self.inits: Mapping[str, tuple[int, int]] = {}
 
     # life
@@ -222,9 +233,12 @@ class NetnsCluster:
         self.inits = {name: (pid, start) for name, (pid, start) in made["inits"].items()}
 
     def check(self) -> None:
-        """Raises: InfrastructureError when the agent is gone, and with it the nodes."""
+        """Raises: InfrastructureError when the agent is gone, and with it the nodes, or the listener of the
+        packet queue, and with it all shapes."""
         if self._agent is not None and self._agent.poll() is not None:
             raise InfrastructureError(self._obituary("has ended"))
+        if self._shaped:
+            self._ask("check")
 
     def close(self) -> None:
         if self._claim is not None:
@@ -358,6 +372,38 @@ class NetnsCluster:
     def dropped(self) -> int:
         count: int = self._ask("dropped")
         return count
+
+    def shape(self, fault: str, pairs: Sequence[Pair], shaping: Shaping) -> Mapping[str, Any]:
+        wire = [[*self._end(source), *self._end(target)] for source, target in pairs]
+        self._shaped = True
+        return self._timed("shape", fault=fault, pairs=wire, spec=msgspec.to_builtins(shaping))
+
+    def unshape(self, fault: str) -> Mapping[str, Any]:
+        return self._timed("unshape", fault=fault)
+
+    def shaped(self) -> Mapping[str, Any]:
+        found: dict[str, Any] = self._ask("shaped")
+        return found
+
+    def echo(
+        self,
+        source: str,
+        target: str,
+        *,
+        count: int = 20,
+        interval_s: float = 0.005,
+        size: int = 64,
+        wait_s: float = 0.3,
+    ) -> Echoes:
+        from clusters.means import echo
+
+        address = self._addresses[self._name(target)]
+        try:
+            return Echoes(
+                **echo.run(self._net(source), self._net(target), address, count, interval_s, size, wait_s)
+            )
+        except OSError as e:
+            raise InfrastructureError(f"cannot send echo requests from {source} to {target}: {e}") from None
 
     def reaches(self, source: str, target: str, port: int, timeout_s: float = 0.3) -> bool:
         from clusters.means import namespaces

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from harness.core.cluster import Cluster, Endpoint, Node, Pair, Place, ProcessState
+from harness.core.cluster import Cluster, Echoes, Endpoint, Node, Pair, Place, ProcessState, Shaping
 from harness.core.fault import FaultContext, Plan
 from harness.core.system import Status, System
 
@@ -22,6 +22,7 @@ class FakeCluster:
         self.network = self.process = self
         self.blocks: dict[str, set[Pair]] = {}
         self.drops = 0
+        self.shapes: dict[str, tuple[set[Pair], Shaping]] = {}
         self.pids = iter(range(100, 1000))
         self.running: dict[str, ProcessState] = {}
         for node in self.nodes:
@@ -44,6 +45,39 @@ class FakeCluster:
         lost = self.cut(source, target) or self.cut(target, source)
         self.drops += lost
         return not lost
+
+    def shape(self, fault: str, pairs: list[Pair], shaping: Shaping) -> dict[str, Any]:
+        self.shapes[fault] = (set(pairs), shaping)
+        return {"pairs": len(pairs)}
+
+    def unshape(self, fault: str) -> None:
+        self.shapes.pop(fault, None)
+
+    def shaped(self) -> dict[str, Any]:
+        return {}
+
+    def echo(self, source: str, target: str, *, count: int = 20, **_more: Any) -> Echoes:
+        """What the shapes do on the average, in both directions."""
+        trip, arrive, right, copies, ahead, kbit = 0.1, 1.0, 1.0, 1.0, 1.0, 1e6
+        for way in ((Endpoint(source), Endpoint(target)), (Endpoint(target), Endpoint(source))):
+            for pairs, one in self.shapes.values():
+                if way in pairs:
+                    trip += one.delay_ms
+                    arrive *= 1 - one.loss
+                    right *= 1 - one.corrupt
+                    copies *= 1 + one.duplicate
+                    ahead *= 1 - one.reorder
+                    kbit = min(kbit, one.rate_kbit or kbit)
+        received = round(count * arrive * right)
+        return Echoes(
+            sent=count,
+            received=received,
+            duplicates=round(received * (copies - 1)),
+            overtaken=round(received * (1 - ahead)),
+            rtt_ms=(trip,) * received,
+            bad_checksums=round(count * (1 - right)),
+            kbit=kbit,
+        )
 
     def start(self, node: str) -> None:
         if node not in self.running or not self.running[node].alive:
@@ -81,5 +115,11 @@ def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -
 
 def undo(cluster: FakeCluster, plan: Plan) -> None:
     """The primitives of `harness.undo`, on the fake."""
+    does: dict[str, Any] = {
+        "unblock": cluster.unblock,
+        "unshape": cluster.unshape,
+        "start": cluster.start,
+        "signal": cluster.signal,
+    }
     for step in plan.undo:
-        {"unblock": cluster.unblock, "start": cluster.start, "signal": cluster.signal}[step.do](**step.args)
+        does[step.do](**step.args)
