@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from clusters.agent import network, node
 from clusters.agent.shaping import Broken, Shaper, hardware_address
@@ -181,6 +181,15 @@ class House:
         return message
 
 
+class Flap(NamedTuple):
+    """A block that comes and goes: how often, what it blocks, when it changes next, whether it is there."""
+
+    every_s: float
+    sides: set[tuple[Side, Side]]
+    due: float
+    on: bool = True
+
+
 class Estate:
     """All of it. `do` answers one request; see the methods that begin with `do_`."""
 
@@ -196,6 +205,7 @@ class Estate:
         self._helpers: list[subprocess.Popen[bytes]] = []
         self._blocks: Blocks | None = None
         self._no_block: str | None = None
+        self._flaps: dict[str, Flap] = {}
         self._shaper: Shaper | None = None
         self._hardware: dict[str, str] = {}  # address -> MAC
 
@@ -282,15 +292,21 @@ class Estate:
         self._houses[node].signal(signal.Signals(number), pid, start)
         return before, []
 
-    def do_block(self, *, fault: str, pairs: list[list[Any]]) -> Answer:
-        """Block pairs of [name, port, name, port]; returns how many pairs are in force."""
+    def do_block(self, *, fault: str, pairs: list[list[Any]], flap_s: float | None = None) -> Answer:
+        """Block pairs of [name, port, name, port], on and off with `flap_s`; returns how many pairs are
+        in force."""
         if self._blocks is None:
             raise Refusal("capability", f"partitions cannot be made here: {self._no_block}")
         sides = {(self._side(a, p), self._side(b, q)) for a, p, b, q in pairs}
-        return self._blocks.block(fault, sides), []
+        self._flaps.pop(fault, None)
+        count = self._blocks.block(fault, sides)
+        if flap_s is not None:
+            self._flaps[fault] = Flap(flap_s, sides, time.monotonic() + flap_s)
+        return count, []
 
     def do_unblock(self, *, fault: str) -> Answer:
         """Lift a block; returns how many pairs are still in force."""
+        self._flaps.pop(fault, None)
         return self._blocks.unblock(fault) if self._blocks else 0, []
 
     def do_dropped(self) -> Answer:
@@ -365,6 +381,18 @@ class Estate:
     def do_close(self) -> Answer:
         """End everything; returns sentences about what could not be removed."""
         return self.close(), []
+
+    def tick(self) -> float | None:
+        """Do what is due by now; returns in how many seconds there is more, None for never."""
+        now = time.monotonic()
+        for fault, flap in self._flaps.items():
+            if flap.due <= now and self._blocks is not None:
+                if flap.on:
+                    self._blocks.unblock(fault)
+                else:
+                    self._blocks.block(fault, flap.sides)
+                self._flaps[fault] = flap._replace(on=not flap.on, due=now + flap.every_s)
+        return min((max(0.0, flap.due - now) for flap in self._flaps.values()), default=None)
 
     def reap(self) -> None:
         """Let children go that have ended. A node whose init has died stays in the list: dead."""

@@ -87,6 +87,7 @@ class AttachedCluster:
     def __init__(self, run_dir: Path, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
         self.places: tuple[Place, ...] = ()
+        self.zones: Mapping[str, tuple[str, ...]] = {}
         self.capabilities: Mapping[str, str | None] = _refused
         self.inits: Mapping[str, tuple[int, int]] = {}
         self.network = self
@@ -143,7 +144,7 @@ class AttachedCluster:
 
     # what faults would do
 
-    def block(self, fault: str, pairs: Sequence[Pair]) -> Mapping[str, Any]:
+    def block(self, fault: str, pairs: Sequence[Pair], *, flap_s: float | None = None) -> Mapping[str, Any]:
         _refuse("block")
 
     def unblock(self, fault: str) -> Mapping[str, Any]:

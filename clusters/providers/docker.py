@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clusters.means.dockerd import LABEL, Daemon, DaemonError, clear
 from clusters.means.loader import standalone
 from clusters.means.nft import BRIDGE_PREFIX, discard, find_program, table_of
+from clusters.providers import _zones
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from clusters.providers.netns import Netns, NetnsCluster
 from harness.core.cluster import DATA_DIR, Node, Place, Process
@@ -61,6 +62,7 @@ DOCKER = Descriptor(
             default=False,
             summary="capture the packets between nodes and clients, the latest 256 MB",
         ),
+        *_zones.OPTIONS,
         Option(name="memory_mb", default=0, least=0, summary="memory of each node in MB, 0: no limit"),
         Option(
             name="cpus", default=0.0, least=0, summary="processors of each node, such as 0.5, 0: no limit"
@@ -146,9 +148,12 @@ class Docker:
                     raise UsageError(
                         f"option subnet={network}: too small for {nodes} nodes and their clients; use a /24"
                     )
+                zones, trips = _zones.parse(self._options, [node.name for node in plan[0]])
                 cluster = DockerCluster(run, run_dir.resolve(), *plan, claim=claim)
+                cluster.zones = zones
                 try:
                     cluster.make_containers(client, image, network, mounts, limits)
+                    _zones.stand(cluster, zones, trips)
                     if self._options.get("pcap"):
                         cluster.capture(BRIDGE_PREFIX + run)
                 except _RangeTaken:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from clusters.providers import _zones
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from harness.core.cluster import (
     DATA_DIR,
@@ -67,6 +68,7 @@ NETNS = Descriptor(
             default=False,
             summary="capture the packets between nodes and clients, the latest 256 MB",
         ),
+        *_zones.OPTIONS,
     ),
 )
 
@@ -81,7 +83,8 @@ class Netns:
     """The provider; implements `harness.core.cluster.Provider`."""
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
-        self._subnet: str | None = (options or {}).get("subnet")
+        self._options = dict(options or {})
+        self._subnet: str | None = self._options.get("subnet")
         self._pcap: bool = (options or {}).get("pcap", False)
 
     def probe(self) -> Mapping[str, str | None]:
@@ -133,9 +136,12 @@ class Netns:
                 raise InfrastructureError(f"{source} is to be mounted in the nodes, but is not there")
         network, claim = claimed(self._subnet, in_use())
         plan = addresses(network, nodes, six=Path("/proc/net/if_inet6").exists())
+        zones, trips = _zones.parse(self._options, [node.name for node in plan[0]])
         cluster = NetnsCluster(run, run_dir.resolve(), *plan, claim=claim)
+        cluster.zones = zones
         try:
             cluster.make(network.prefixlen, mounts)
+            _zones.stand(cluster, zones, trips)
             if self._pcap:
                 from clusters.means.nft import SWITCH
 
@@ -171,6 +177,7 @@ class NetnsCluster:
         self._claim = claim  # of the address range, for as long as this process has it open
         self.nodes = nodes
         self.places = places
+        self.zones: Mapping[str, tuple[str, ...]] = {}
         self.capabilities: Mapping[str, str | None] = {}
         self.network = self
         self.process = self
@@ -362,9 +369,9 @@ class NetnsCluster:
 
     # network
 
-    def block(self, fault: str, pairs: Sequence[Pair]) -> Mapping[str, Any]:
+    def block(self, fault: str, pairs: Sequence[Pair], *, flap_s: float | None = None) -> Mapping[str, Any]:
         wire = [[*self._end(source), *self._end(target)] for source, target in pairs]
-        return self._timed("block", fault=fault, pairs=wire)
+        return self._timed("block", fault=fault, pairs=wire, flap_s=flap_s)
 
     def unblock(self, fault: str) -> Mapping[str, Any]:
         return self._timed("unblock", fault=fault)

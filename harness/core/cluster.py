@@ -132,8 +132,9 @@ class Echoes(msgspec.Struct, frozen=True, kw_only=True):
 class Network(Protocol):
     """What the network between nodes and places can be made to do."""
 
-    def block(self, fault: str, pairs: Sequence[Pair]) -> Mapping[str, Any]:
-        """Drop everything from the first to the second endpoint of each pair, at once for all.
+    def block(self, fault: str, pairs: Sequence[Pair], *, flap_s: float | None = None) -> Mapping[str, Any]:
+        """Drop everything from the first to the second endpoint of each pair, at once for all; with
+        `flap_s` for so long, then not for so long, and so on until `unblock`.
 
         `fault` names the block; blocks of several faults add up, and blocking again under the same
         name replaces. Returns facts: `pairs` in force, `took_ms`.
@@ -203,6 +204,10 @@ class Cluster(Protocol):
     def nodes(self) -> tuple[Node, ...]: ...
     @property
     def places(self) -> tuple[Place, ...]: ...
+    @property
+    def zones(self) -> Mapping[str, tuple[str, ...]]:
+        """Zone -> the nodes that stand in it; empty where nobody said so."""
+
     @property
     def network(self) -> Network: ...
     @property

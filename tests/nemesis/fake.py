@@ -20,6 +20,11 @@ class FakeCluster:
         self.nodes = tuple(Node(f"n{i}", f"10.0.0.{i}") for i in range(1, nodes + 1))
         self.places = tuple(Place(f"c{i}", f"n{i}", f"10.0.1.{i}") for i in range(1, nodes + 1))
         self.network = self.process = self
+        half = nodes // 2
+        names = tuple(n.name for n in self.nodes)
+        self.zones = {"east": names[:half], "west": names[half:]} if half else {}
+        self.flaps: set[str] = set()
+        self.looks = 0
         self.blocks: dict[str, set[Pair]] = {}
         self.drops = 0
         self.shapes: dict[str, tuple[set[Pair], Shaping]] = {}
@@ -28,8 +33,10 @@ class FakeCluster:
         for node in self.nodes:
             self.start(node.name)
 
-    def block(self, fault: str, pairs: list[Pair]) -> dict[str, Any]:
+    def block(self, fault: str, pairs: list[Pair], *, flap_s: float | None = None) -> dict[str, Any]:
         self.blocks[fault] = set(pairs)
+        if flap_s is not None:
+            self.flaps.add(fault)
         return {"pairs": len(pairs)}
 
     def unblock(self, fault: str) -> None:
@@ -42,7 +49,10 @@ class FakeCluster:
         return any((Endpoint(source), Endpoint(target)) in pairs for pairs in self.blocks.values())
 
     def reaches(self, source: str, target: str, port: int, timeout_s: float = 0.3) -> bool:
+        self.looks += 1
         lost = self.cut(source, target) or self.cut(target, source)
+        if self.flaps & self.blocks.keys() and self.looks // 10 % 2:
+            lost = False
         self.drops += lost
         return not lost
 

@@ -16,6 +16,7 @@ from tests.runs.commands import Done, run_altered
 pytestmark = pytest.mark.netns
 
 WORDS = [f"{d.name}:{target}" for d in registry.descriptors("faults") for target in d.targets]
+ZONES = {"partition:zone": ("--opt", "zones=eu:n1,n2;us:n3")}
 NODES = {"partition:majorities-ring": 5, "kill:minority-third": 4, "pause:minority-third": 4}
 
 REPLACED = """
@@ -45,6 +46,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[
             "--nodes",
             NODES.get(word, 3),
             "--no-admission",
+            *ZONES.get(word, ()),
         )
 
     with ThreadPoolExecutor(4) as pool:
