@@ -71,7 +71,7 @@ PACKET: Final = Descriptor(
 _PROBES: Final = 3  # links that are measured, at the same time
 _COUNT: Final = 80  # requests on each
 _EVERY_S: Final = 0.004
-_LATE_S: Final = 0.5  # at most, for late answers
+_LATE_S: Final = 0.4  # for late answers, beyond what the fault makes them late
 _RATE_S: Final = 0.25  # how long a burst should take at the rate asked for
 _SIGMAS: Final = 4.0
 _Link = tuple[str, str]
@@ -235,15 +235,14 @@ def _measure(ctx: FaultContext, probes: Sequence[_Link], kind: str, shaping: Sha
         more["interval_s"] = min(_EVERY_S, shaping.reorder_ms / 3000)
     if kind == "corrupt":  # a node counts for all its links, so that only one can be told from others
         probes, more["count"] = probes[:1], 2 * _COUNT
-    late_s = 2 * (shaping.delay_ms + 3 * shaping.jitter_ms + shaping.reorder_ms) / 1000 + 0.1
+    late_s = 2 * (shaping.delay_ms + 3 * shaping.jitter_ms + shaping.reorder_ms) / 1000 + _LATE_S
     if kind == "rate":
         size = shaping.rate_kbit * 1000 / 8 * _RATE_S  # bytes, with some of other traffic in between
         each = int(min(1400, max(64, size / 20)))
         more = {"count": int(min(200, max(10, size / each))), "interval_s": 0.0, "size": each}
-        late_s = _LATE_S
 
     def one(link: _Link) -> Echoes:
-        return network.echo(*link, wait_s=min(_LATE_S, late_s), **more)
+        return network.echo(*link, wait_s=late_s, **more)
 
     with ThreadPoolExecutor(max_workers=_PROBES) as pool:
         return list(pool.map(one, probes))

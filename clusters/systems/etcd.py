@@ -59,7 +59,7 @@ ETCD: Final = Descriptor(
 
 _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
-_survived: Final = frozenset({"partition", "kill", "pause"})
+_survived: Final = frozenset({"partition", "packet", "kill", "pause"})
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
 # hardly any watch of a run end with one.
