@@ -81,10 +81,11 @@ def message(kind: int, flags: int, family: int, number: int, body: bytes = b"") 
 class Queue:
     """One end of a packet queue, in the network namespace in which this object was made.
 
-    Takes the first number from `first` on that nobody listens to. Raises: OSError.
+    Takes the first number from `first` on that nobody listens to, far from those that other programs have
+    by default: for Docker it is one of the host's. Raises: OSError.
     """
 
-    def __init__(self, first: int = 0) -> None:
+    def __init__(self, first: int = 21930) -> None:
         self.sock = _open()
         try:
             self.number = self._bind(first)
@@ -297,5 +298,5 @@ def why_not() -> str | None:
         with queue.sock:
             Feed(Nft(), f"splitbrain_probe_{os.getpid()}", queue.number).remove()
     except OSError as e:
-        return e.strerror or str(e)
+        return f"{e.strerror or e}; without it, partition is what can be done to a network"
     return None
