@@ -1,7 +1,7 @@
 """Fault `packet`: packets between some nodes are lost, delayed, reordered, copied, damaged or slowed down.
 
 The kinds are the targets; which nodes, in which direction and how much are options. What is chosen by
-`on` are nodes: the links between each of them and every other node are hit, and with `clients=true` those
+`on` are nodes: the links between each of them and every other node are hit, and with `with_clients=true` those
 to all clients as well. TCP hides most of this from a system but for the time it takes, which is the point:
 timeouts, elections and retries are what breaks.
 
@@ -45,7 +45,7 @@ PACKET: Final = Descriptor(
             choices=("both", "out", "in"),
             summary="what those nodes send, what they are sent, or both",
         ),
-        Option(name="clients", default=False, summary="hit the links to clients as well"),
+        Option(name="with_clients", default=False, summary="hit the links to clients as well"),
         Option(name="delay_ms", default=50.0, least=1, most=5000, summary="delay, one way"),
         Option(name="jitter_ms", default=10.0, least=0, most=5000, summary="how far the delay varies"),
         Option(
@@ -105,11 +105,11 @@ class Packet:
             raise UsageError(problem)
         on, direction = self._options["on"], self._options["direction"]
         chosen = targets.choose(on, names, ctx.roles, ctx.rng)
-        others = [*names, *(p.name for p in ctx.cluster.places)] if self._options["clients"] else names
+        others = [*names, *(p.name for p in ctx.cluster.places)] if self._options["with_clients"] else names
         pairs = links(chosen, others, direction)
         shaping = shape(target, self._options, seed=ctx.rng.getrandbits(32))
         whom = "between all nodes" if len(chosen) == len(names) else self._whom(chosen, ctx, direction)
-        whom += " and clients" if self._options["clients"] else ""
+        whom += " and clients" if self._options["with_clients"] else ""
         return Plan(
             fault=ctx.fault,
             family=self.name,

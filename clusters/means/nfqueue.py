@@ -294,9 +294,13 @@ def why_not() -> str | None:
     Makes a queue and a table and removes both.
     """
     try:
+        nft = Nft()
+    except OSError as e:
+        return str(e)
+    try:
         queue = Queue()
         with queue.sock:
-            Feed(Nft(), f"splitbrain_probe_{os.getpid()}", queue.number).remove()
+            Feed(nft, f"splitbrain_probe_{os.getpid()}", queue.number).remove()
     except OSError as e:
         return f"{e.strerror or e}; without it, partition is what can be done to a network"
     return None
