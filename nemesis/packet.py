@@ -148,7 +148,8 @@ class Packet:
         effect, clause = _effects[plan.target](found, passes, shaping, earlier)
         if phase == "during":
             says += clause
-        dropped = facts["queue"].get("kernel_dropped") or 0
+        was = ctx.before.facts.get("queue", {}) if ctx.before is not None else {}
+        dropped = _overrun(facts["queue"]) - _overrun(was)
         if phase == "during" and dropped:
             says += f"; the packet queue was overrun and lost another {dropped}"
         return Evidence(phase=phase, effect=effect, says=says, facts=facts)
@@ -198,6 +199,12 @@ def least(sent: int, probability: float) -> float:
     """
     expected = sent * probability
     return max(0.0, expected - _SIGMAS * math.sqrt(expected * (1 - probability)))
+
+
+def _overrun(queue: Mapping[str, Any]) -> int:
+    """Packets that the queue lost by itself so far; where the kernel does not say, those that were missed."""
+    known = queue.get("kernel_dropped")
+    return int(queue.get("missed", 0) if known is None else known)
 
 
 def _words(kind: str, shaping: Shaping) -> str:

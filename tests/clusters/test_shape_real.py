@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from clusters.means.leftovers import leftovers
+from harness.core.cluster import Endpoint, Shaping
+from harness.core.errors import InfrastructureError
 
 SCRIPT = """
 import json, os, pathlib, signal, socket, sys, threading, time
@@ -233,3 +235,22 @@ def test_a_hung_listener_is_ended_everything_passes_and_the_run_is_marked(found:
     assert 0.5 < found["cut off for"] < 5
     assert "the listener of the packet queue has ended, so that all packets pass" in found["marked"]
     assert "did not move for 1.5 s" in found["marked"]
+
+
+@pytest.mark.docker
+def test_on_the_host_nothing_stays_when_the_agent_is_killed(tmp_path: Path) -> None:
+    from clusters.providers.docker import Docker
+
+    made = Docker().create(run="tshpk1", run_dir=tmp_path, nodes=2, mounts={})
+    try:
+        before = made.echo("n1", "n2").received
+        made.shape("f1", [(Endpoint("n1"), Endpoint("n2"))], Shaping(loss=1.0))
+        assert made.echo("n1", "n2", wait_s=0.1).received == 0
+        assert [line for line in leftovers("tshpk1") if "splitbrain_tshpk1_q" in line]
+        assert made._agent is not None
+        made._agent.kill()
+    finally:
+        with pytest.raises(InfrastructureError, match="agent"):
+            made.close()
+    assert before == 20
+    assert leftovers("tshpk1") == []
