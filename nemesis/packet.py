@@ -130,28 +130,29 @@ class Packet:
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         shaping, probes = _shaping(plan), [(a, b) for a, b in plan.args["probes"]]
-        shaped = {(a, b) for a, b in plan.args["pairs"]}
-        passes = [((a, b) in shaped) + ((b, a) in shaped) for a, b in probes]
         found = _measure(ctx, probes, plan.target, shaping)
-        probes, passes = probes[: len(found)], passes[: len(found)]
-        seen, says = _judges[plan.target](found)
-        facts: dict[str, Any] = {
-            "seen": seen,
-            "echoes": [
-                {"from": a, "to": b, **_plain(echoes)} for (a, b), echoes in zip(probes, found, strict=True)
-            ],
-            "queue": dict(ctx.cluster.network.shaped()),
-        }
+        queue = dict(ctx.cluster.network.shaped())
+        facts: dict[str, Any] = {"echoes": found, "queue": queue}
+        see = _sights[plan.target]
         if phase == "before":
-            return Evidence(phase=phase, effect=None, says=says, facts=facts)
-        earlier = ctx.before.facts.get("seen") if ctx.before is not None else None
-        effect, clause = _effects[plan.target](found, passes, shaping, earlier)
+            return Evidence(phase=phase, effect=None, says=see(found)[1], facts=facts)
+        was = ctx.before.facts if ctx.before is not None else {}
+        earlier = {(e["from"], e["to"]): e for e in was.get("echoes", ())}
+        telling = [e for e in found if _tells(phase, e, earlier.get((e["from"], e["to"])))] or found
+        before = [earlier[e["from"], e["to"]] for e in telling if (e["from"], e["to"]) in earlier]
+        if len(before) < len(telling):
+            return Evidence(
+                phase=phase, effect=False, says=f"{see(found)[1]}; not measured before", facts=facts
+            )
+        shaped = {(a, b) for a, b in plan.args["pairs"]}
+        passes = [((e["from"], e["to"]) in shaped) + ((e["to"], e["from"]) in shaped) for e in telling]
+        effect, clause = _effects[plan.target](telling, before, passes, shaping)
+        says = see(telling)[1]
         if phase == "during":
-            says += clause
-        was = ctx.before.facts.get("queue", {}) if ctx.before is not None else {}
-        dropped = _overrun(facts["queue"]) - _overrun(was)
-        if phase == "during" and dropped:
-            says += f"; the packet queue was overrun and lost another {dropped}"
+            dropped = _overrun(queue) - _overrun(was.get("queue", {}))
+            says += clause + (
+                f"; the packet queue was overrun and lost another {dropped}" if dropped > 0 else ""
+            )
         return Evidence(phase=phase, effect=effect, says=says, facts=facts)
 
     def _whom(self, chosen: Sequence[str], ctx: FaultContext, direction: str) -> str:
@@ -234,8 +235,13 @@ def _probes(chosen: Sequence[str], names: Sequence[str], rng: Random) -> list[_L
     return sorted(rng.sample(found, min(_PROBES, len(found))))
 
 
-def _measure(ctx: FaultContext, probes: Sequence[_Link], kind: str, shaping: Shaping) -> list[Echoes]:
-    """Echo requests on all `probes` at the same time."""
+def _tells(phase: Phase, now: Mapping[str, Any], was: Mapping[str, Any] | None) -> bool:
+    """Whether a link can tell of this fault: not one that another fault cut, before it or after."""
+    return bool(now["received"]) if phase == "after" else was is None or bool(was["received"])
+
+
+def _measure(ctx: FaultContext, probes: Sequence[_Link], kind: str, shaping: Shaping) -> list[dict[str, Any]]:
+    """Echo requests on all `probes` at the same time, as facts for the ledger."""
     network = ctx.cluster.network
     more: dict[str, Any] = {"count": _COUNT, "interval_s": _EVERY_S}
     if kind == "reorder":  # some must come while one is held
@@ -248,8 +254,8 @@ def _measure(ctx: FaultContext, probes: Sequence[_Link], kind: str, shaping: Sha
         each = int(min(1400, max(64, size / 20)))
         more = {"count": int(min(200, max(10, size / each))), "interval_s": 0.0, "size": each}
 
-    def one(link: _Link) -> Echoes:
-        return network.echo(*link, wait_s=late_s, **more)
+    def one(link: _Link) -> dict[str, Any]:
+        return {"from": link[0], "to": link[1], **_plain(network.echo(*link, wait_s=late_s, **more))}
 
     with ThreadPoolExecutor(max_workers=_PROBES) as pool:
         return list(pool.map(one, probes))
@@ -272,90 +278,94 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-# What was seen, as a number and in words.
+# What was seen on some links, as a number and in words.
+
+_Seen = Sequence[Mapping[str, Any]]
 
 
-def _seen_lost(found: Sequence[Echoes]) -> tuple[int, str]:
-    sent, lost = sum(e.sent for e in found), sum(e.sent - e.received for e in found)
+def _sum(found: _Seen, name: str) -> int:
+    return sum(e[name] for e in found)
+
+
+def _see_lost(found: _Seen) -> tuple[int, str]:
+    sent = _sum(found, "sent")
+    lost = sent - _sum(found, "received")
     return lost, f"{lost} of {sent} echo requests not answered"
 
 
-def _seen_copies(found: Sequence[Echoes]) -> tuple[int, str]:
-    copies = sum(e.duplicates for e in found)
-    return copies, f"{copies} answers to {sum(e.sent for e in found)} echo requests came more than once"
+def _see_copies(found: _Seen) -> tuple[int, str]:
+    copies = _sum(found, "duplicates")
+    return copies, f"{copies} answers to {_sum(found, 'sent')} echo requests came more than once"
 
 
-def _seen_overtaken(found: Sequence[Echoes]) -> tuple[int, str]:
-    overtaken = sum(e.overtaken for e in found)
-    return overtaken, f"{overtaken} of {sum(e.received for e in found)} answers were overtaken"
+def _see_overtaken(found: _Seen) -> tuple[int, str]:
+    overtaken = _sum(found, "overtaken")
+    return overtaken, f"{overtaken} of {_sum(found, 'received')} answers were overtaken"
 
 
-def _seen_damaged(found: Sequence[Echoes]) -> tuple[int, str]:
-    bad, lost = sum(e.bad_checksums for e in found), _seen_lost(found)
-    return bad, f"{bad} packets discarded for their checksum (InCsumErrors), {lost[1]}"
+def _see_damaged(found: _Seen) -> tuple[int, str]:
+    bad = _sum(found, "bad_checksums")
+    return bad, f"{bad} packets discarded for their checksum (InCsumErrors), {_see_lost(found)[1]}"
 
 
-def _seen_delay(found: Sequence[Echoes]) -> tuple[float | None, str]:
-    trips = [trip for e in found for trip in e.rtt_ms]
+def _see_delay(found: _Seen) -> tuple[float | None, str]:
+    trips = [e["rtt_ms"]["mean"] for e in found if e.get("rtt_ms")]
     if not trips:
         return None, "no echo request was answered"
     return _mean(trips), f"mean round trip {_mean(trips):.1f} ms"
 
 
-def _seen_rate(found: Sequence[Echoes]) -> tuple[float | None, str]:
-    rates = [e.kbit for e in found if e.kbit is not None]
+def _see_rate(found: _Seen) -> tuple[float | None, str]:
+    rates = [e["kbit"] for e in found if e["kbit"] is not None]
     if not rates:
         return None, "too few echo requests were answered to tell a rate"
     return max(rates), f"echoes came back at up to {max(rates):,.0f} kbit/s"
 
 
-_judges: Final[Mapping[str, Callable[[Sequence[Echoes]], tuple[float | None, str]]]] = {
-    "delay": _seen_delay,
-    "loss": _seen_lost,
-    "reorder": _seen_overtaken,
-    "duplicate": _seen_copies,
-    "corrupt": _seen_damaged,
-    "rate": _seen_rate,
+_sights: Final[Mapping[str, Callable[[_Seen], tuple[float | None, str]]]] = {
+    "delay": _see_delay,
+    "loss": _see_lost,
+    "reorder": _see_overtaken,
+    "duplicate": _see_copies,
+    "corrupt": _see_damaged,
+    "rate": _see_rate,
 }
 
-_Effect = Callable[[Sequence[Echoes], Sequence[int], Shaping, float | None], tuple[bool, str]]
+# What it says of the effect: now, before, how many directions of each link are hit, what was asked for.
+_Effect = Callable[[_Seen, _Seen, Sequence[int], Shaping], tuple[bool, str]]
 
 
 def _random_effect(kind: str, probability: Callable[[Shaping, int], float], share: float = 1.0) -> _Effect:
-    """The effect of what hits packets at random, from the probability that it shows in one echo."""
+    """The effect of what hits packets at random, from the probability that it shows in one echo; on top of
+    what other faults do, as seen before."""
 
-    def effect(
-        found: Sequence[Echoes], passes: Sequence[int], shaping: Shaping, earlier: float | None
-    ) -> tuple[bool, str]:
-        seen, _says = _judges[kind](found)
-        sent = sum(e.sent for e in found)
+    def effect(found: _Seen, before: _Seen, passes: Sequence[int], shaping: Shaping) -> tuple[bool, str]:
+        (seen, _), (was, _) = _sights[kind](found), _sights[kind](before)
+        assert seen is not None
+        assert was is not None
+        sent = _sum(found, "sent")
         one = _mean([probability(shaping, n) for n in passes])
-        known = seen is not None and earlier is not None and earlier < seen / 2
-        shows = known and seen is not None and seen >= share * least(sent, min(1.0, one))
-        return shows, f", {sent * one:.0f} expected"
+        there = min(1.0, was / sent)
+        enough = share * least(sent, there + (1 - there) * min(1.0, one))
+        return seen >= enough and seen > was + 2 * math.sqrt(was), f", {sent * one:.0f} expected"
 
     return effect
 
 
-def _delay_effect(
-    found: Sequence[Echoes], passes: Sequence[int], shaping: Shaping, earlier: float | None
-) -> tuple[bool, str]:
-    seen, _says = _seen_delay(found)
-    if seen is None or earlier is None:
+def _delay_effect(found: _Seen, before: _Seen, passes: Sequence[int], shaping: Shaping) -> tuple[bool, str]:
+    (seen, _), (was, _) = _see_delay(found), _see_delay(before)
+    if seen is None or was is None:
         return False, ""
-    asked, grown = _mean(passes) * shaping.delay_ms, seen - earlier
+    asked, grown = _mean(passes) * shaping.delay_ms, seen - was
     shows = grown >= min(0.85 * asked, asked - 2.0) and grown > 0.5 * asked
     return shows, f", {grown:+.1f} ms by what it was, {asked:g} ms asked for"
 
 
-def _rate_effect(
-    found: Sequence[Echoes], _passes: Sequence[int], shaping: Shaping, earlier: float | None
-) -> tuple[bool, str]:
-    seen, _says = _seen_rate(found)
-    if seen is None or earlier is None:
+def _rate_effect(found: _Seen, before: _Seen, _passes: Sequence[int], shaping: Shaping) -> tuple[bool, str]:
+    (seen, _), (was, _) = _see_rate(found), _see_rate(before)
+    if seen is None or was is None:
         return False, ""
-    shows = seen <= 1.15 * shaping.rate_kbit < earlier
-    return shows, f", {shaping.rate_kbit:,g} asked for, {earlier:,.0f} before"
+    return seen <= 1.15 * shaping.rate_kbit < was, f", {shaping.rate_kbit:,g} asked for, {was:,.0f} before"
 
 
 _effects: Final[Mapping[str, _Effect]] = {
