@@ -1,6 +1,7 @@
 """The primitives that a plan's undo is made of: few, named, with plain arguments, idempotent.
 
     unblock(fault)                     lift what the fault blocked
+    unshape(fault)                     take away what the fault did to packets
     signal(node, signal, pid, start)   to that very process, if it still is the one
     start(node, after_s)               start what does not run on the node, so much later than the step before
     unlimit(fault)                     lift the limits of processors, memory or descriptors that the fault set
@@ -23,6 +24,7 @@ from harness.core.fault import Undo
 
 PRIMITIVES: Final[dict[str, Callable[..., Any]]] = {
     "unblock": lambda cluster, fault: cluster.network.unblock(fault),
+    "unshape": lambda cluster, fault: cluster.network.unshape(fault),
     "signal": lambda cluster, node, signal, pid=None, start=None: cluster.process.signal(
         node, signal, pid=pid, start=start
     ),

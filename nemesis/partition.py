@@ -7,11 +7,13 @@ isolated leader keeps clients that could be told old values while the others go 
 Proof: TCP connections between cut nodes that were accepted before and are not now, *and* packets
 that the block's counter has seen since. Either alone would not do: on a busy machine a connection can
 miss its time by itself, and a counter does not say who was cut. A one-way cut also kills TCP's answers,
-so that both directions fail; it is proven in the same way.
+so that both directions fail; it is proven in the same way. One that flaps is proven by connections that are
+not accepted at one moment and are at another.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from random import Random
@@ -34,12 +36,20 @@ PARTITION: Final = Descriptor(
             choices=("with", "apart"),
             summary="where the isolated side's clients stand: with their nodes, or apart with the others",
         ),
+        Option(
+            name="flap_s",
+            default=0.5,
+            least=0.05,
+            most=60,
+            summary="how long a flapping partition lasts each time, and stays away",
+        ),
     ),
     needs=frozenset({"block", "client-places"}),
     targets=shapes.SHAPES,
 )
 _PROBES: Final = 4  # pairs that are tried; measuring must not take longer the more is cut
 _PROBE_S: Final = 0.25
+_CHANGES: Final = 3  # of a flapping partition, that should have shown both its states by then
 
 
 class Partition:
@@ -51,10 +61,11 @@ class Partition:
     glyph = "⊘"
     colour = "network"
     targets = shapes.SHAPES
-    default_targets = shapes.SHAPES  # `leader` first
+    default_targets = shapes.DEFAULTS  # `leader` first
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._clients: str = options.get("clients", "with")
+        self._flap_s: float = options.get("flap_s", 0.5)
 
     def refusal(self, target: str, nodes: int) -> str | None:
         """Why there is no such target among so many nodes; None where there is."""
@@ -67,13 +78,13 @@ class Partition:
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         names = [n.name for n in ctx.cluster.nodes]
         head = targets.leader(names, ctx.roles)
-        cut = shapes.cut(target, names, head, ctx.rng)
+        cut = shapes.cut(target, names, head, ctx.rng, ctx.cluster.zones)
         places = {p.name: p.node for p in ctx.cluster.places}
         pairs = shapes.endpoints(cut, shapes.beside(cut, places, self._clients))
         says = cut.says.format(targets.listed(cut.isolated, head))
         if self._clients == "apart" and cut.opposite is not None:
             says += f"; {'its' if len(cut.isolated) == 1 else 'their'} clients stand with the others"
-        if target in ("leader", "one-way"):
+        if target in ("leader", "one-way", "flapping"):
             says += targets.doubt("leader", names, ctx.roles)
         return Plan(
             fault=ctx.fault,
@@ -85,6 +96,7 @@ class Partition:
                 "clients": self._clients,
                 "pairs": [[[a, None], [b, None]] for a, b in pairs],
                 "probes": [list(pair) for pair in _probes(_uncut(cut.pairs, ctx.active), ctx.rng)],
+                "flap_s": self._flap_s if target == "flapping" else None,
             },
             down=() if cut.opposite is None else None,  # of a ring nobody is cut off from the majority
             undo=(Undo("unblock", {"fault": ctx.fault}),),
@@ -92,7 +104,9 @@ class Partition:
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         ctx.cluster.network.block(
-            plan.fault, [(Endpoint(*source), Endpoint(*target)) for source, target in plan.args["pairs"]]
+            plan.fault,
+            [(Endpoint(*source), Endpoint(*target)) for source, target in plan.args["pairs"]],
+            flap_s=plan.args["flap_s"],
         )
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
@@ -100,6 +114,9 @@ class Partition:
         if phase == "after":
             probes = list(_uncut(probes, ctx.active))
         reached = dict(zip(probes, _reached(ctx, probes, tries=1 if phase == "during" else 2), strict=True))
+        flapped = ""
+        if phase == "during" and plan.args["flap_s"] is not None:
+            reached, flapped = _both_ways(ctx, reached, plan.args["flap_s"])
         dropped = ctx.cluster.network.dropped()
         facts = {"reached": [[a, b, there] for (a, b), there in reached.items()], "dropped": dropped}
         says = _words(reached)
@@ -110,7 +127,7 @@ class Partition:
         if phase == "after":
             return Evidence(phase=phase, effect=bool(lost), says=says, facts=facts)
         drops = dropped - earlier.get("dropped", dropped)
-        says += f"; {drops} packet{'' if drops == 1 else 's'} dropped"
+        says += f"{flapped}; {drops} packet{'' if drops == 1 else 's'} dropped"
         return Evidence(phase=phase, effect=bool(lost) and drops > 0, says=says, facts=facts)
 
 
@@ -138,6 +155,23 @@ def _reached(ctx: FaultContext, probes: list[tuple[str, str]], tries: int) -> li
 
     with ThreadPoolExecutor(max_workers=_PROBES) as pool:
         return list(pool.map(connects, probes))
+
+
+def _both_ways(
+    ctx: FaultContext, reached: dict[tuple[str, str], bool], flap_s: float
+) -> tuple[dict[tuple[str, str], bool], str]:
+    """Go on looking until each pair was seen cut, and seen whole, or enough changes should have been.
+
+    Returns who never was seen to change as reached, and words about when the others were.
+    """
+    seen = {pair: {now} for pair, now in reached.items()}
+    deadline = time.monotonic() + _CHANGES * flap_s + _PROBE_S
+    while any(len(states) < 2 for states in seen.values()) and time.monotonic() < deadline:
+        for pair, now in zip(seen, _reached(ctx, list(seen), tries=1), strict=True):
+            seen[pair].add(now)
+    changed = [pair for pair, states in seen.items() if len(states) == 2]
+    says = f" at one moment, and reached at another: {', '.join(f'{b} from {a}' for a, b in changed)}"
+    return {pair: pair not in changed for pair in seen}, says if changed else ""
 
 
 def _words(reached: Mapping[tuple[str, str], bool]) -> str:

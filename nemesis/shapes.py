@@ -9,6 +9,8 @@
     bridge            two sides that see each other only through one node in the middle
     one-way           what the leader sends, or what it is sent, at random
     n1+n2             these nodes and the rest
+    flapping          the leader alone, on and off, so that nobody's view lasts
+    zone              a random zone of the cluster (a rack, a data centre) and the rest
 
 The ring and the bridge are Jepsen's. Of three nodes both are one cut link; from five on the ring is of
 interest. Clients stand in places of their own, `beside` a node as the network sees it: a pair of
@@ -22,7 +24,7 @@ from itertools import permutations
 from random import Random
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from harness.core.errors import UsageError, unknown_name
 from harness.core.system import majority
@@ -47,16 +49,24 @@ class Cut(Struct, frozen=True):
 _Shape = Callable[[Sequence[str], str, Random], Cut]
 
 
-def cut(shape: str, nodes: Sequence[str], leader: str | None, rng: Random) -> Cut:
+def cut(
+    shape: str,
+    nodes: Sequence[str],
+    leader: str | None,
+    rng: Random,
+    zones: Mapping[str, Sequence[str]] | None = None,
+) -> Cut:
     """The partition of `nodes` that `shape` means; a random node stands for an unknown leader.
 
-    Raises: UsageError when the shape is unknown or does not exist among so few nodes.
+    Raises: UsageError when the shape is unknown or does not exist among so few nodes, or zones.
     """
     problem = refusal(shape, len(nodes))
     if problem is not None:
         raise UsageError(problem)
     if (few := by_name(shape)) is not None:
         return _two_sides(nodes, few)
+    if shape == "zone":
+        return _zone(nodes, zones or {}, rng)
     return _shapes[shape](nodes, leader or rng.choice(list(nodes)), rng)
 
 
@@ -79,7 +89,7 @@ def refusal(shape: str, nodes: int) -> str | None:
     if (few := by_name(shape)) is not None:
         alone = "no node is left to cut them off from" if len(few) >= nodes else None
         return missing(few, nodes) or (f"a partition {shape!r} does not exist: {alone}" if alone else None)
-    if shape not in _shapes:
+    if shape not in SHAPES:
         raise unknown_name("target of partition", shape, SHAPES)
     least = _least.get(shape, 2)
     if nodes >= least:
@@ -176,6 +186,24 @@ def _one_way(nodes: Sequence[str], leader: str, rng: Random) -> Cut:
     return Cut(tuple(sorted(pairs)), (leader,), rest[0], says)
 
 
+def _flapping(nodes: Sequence[str], leader: str, rng: Random) -> Cut:
+    cut = _leader_alone(nodes, leader, rng)
+    return structs.replace(cut, says=f"{cut.says}, on and off")
+
+
+def _zone(nodes: Sequence[str], zones: Mapping[str, Sequence[str]], rng: Random) -> Cut:
+    if len(zones) < 2:
+        raise UsageError(
+            "a partition 'zone' needs a cluster in two zones or more; say which nodes stand together with"
+            " --opt zones=eu:n1,n2;us:n3"
+        )
+    name = rng.choice(sorted(zones))
+    inside = [n for n in nodes if n in zones[name]]
+    outside = [n for n in nodes if n not in inside]
+    cut = _two_sides(nodes, min(inside, outside, key=len))
+    return structs.replace(cut, says=f"{cut.says}: zone {name} and the rest")
+
+
 _shapes: Final[Mapping[str, _Shape]] = {
     "leader": _leader_alone,
     "halves": _halves,
@@ -184,9 +212,11 @@ _shapes: Final[Mapping[str, _Shape]] = {
     "majorities-ring": _ring,
     "bridge": _bridge,
     "one-way": _one_way,
+    "flapping": _flapping,
 }
 _least: Final = {"majority": 3, "majorities-ring": 3, "bridge": 3}
-SHAPES: Final = tuple(_shapes)
+SHAPES: Final = (*_shapes, "zone")
+DEFAULTS: Final = tuple(_shapes)  # those that every cluster has
 _cut_off: Final[Mapping[str, Callable[[int], int]]] = {
     "leader": lambda _n: 1,
     "one": lambda _n: 1,

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from checkers.models.model import INCONSISTENT, Call, Model
     from harness.core.checker import Anomaly, CheckContext, Checker, Result, Verdict, worst
     from harness.core.client import Client
-    from harness.core.cluster import Cluster, Endpoint, Node, Place, Process, Provider, View
+    from harness.core.cluster import Cluster, Echoes, Endpoint, Node, Place, Process, Provider, Shaping, View
     from harness.core.descriptor import Descriptor
     from harness.core.errors import (
         ArtifactError,
@@ -56,7 +56,7 @@ _homes: Final = {
     "checkers.models.model": "Call INCONSISTENT Model",
     "harness.core.checker": "Anomaly CheckContext Checker Result Verdict worst",
     "harness.core.client": "Client",
-    "harness.core.cluster": "Cluster Endpoint Node Place Process Provider View",
+    "harness.core.cluster": "Cluster Echoes Endpoint Node Place Process Provider Shaping View",
     "harness.core.descriptor": "Descriptor",
     "harness.core.errors": "ArtifactError Definite HistoryError Indeterminate InfrastructureError Interrupted Mismatch "
     "MissingCapability NodeFailed SplitbrainError UsageError",
@@ -88,6 +88,7 @@ __all__ = [
     "Context",
     "Definite",
     "Descriptor",
+    "Echoes",
     "Endpoint",
     "Evidence",
     "Fault",
@@ -115,6 +116,7 @@ __all__ = [
     "Provider",
     "Reply",
     "Result",
+    "Shaping",
     "Spec",
     "SplitbrainError",
     "Status",

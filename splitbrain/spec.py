@@ -136,6 +136,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
         admission=_truth(given, "admission", default=default.admission),
     )
     _refuse_what_the_client_cannot(spec)
+    _refuse_zones(spec)
     if spec.fail_fast:
         _refuse_what_is_only_judged_at_the_end(spec)
     schedule(spec)
@@ -513,6 +514,18 @@ def _refuse_what_the_client_cannot(spec: Spec) -> None:
         raise UsageError(
             f"system {spec.system!r} cannot run workload {spec.workload!r}: its client has no"
             f" {', '.join(sorted(missing))}; `splitbrain list` shows what goes together"
+        )
+
+
+def _refuse_zones(spec: Spec) -> None:
+    """Raises: UsageError for zones that the nodes do not fill, and for faults that need some."""
+    from clusters.providers._zones import parse
+
+    zones, _trips = parse(spec.of(spec.provider), [f"n{i}" for i in range(1, spec.nodes + 1)])
+    if "partition:zone" in spec.faults and len(zones) < 2:
+        raise UsageError(
+            "fault 'partition:zone' needs a cluster in two zones or more; say which nodes stand together, as in"
+            " --opt zones=eu:n1,n2;us:n3"
         )
 
 

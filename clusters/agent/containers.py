@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from clusters.agent import network, node
 from clusters.agent.estate import Answer, Estate, Refusal
-from clusters.means import cgroup, kernel, namespaces, procfs
+from clusters.means import cgroup, kernel, namespaces, nfqueue, procfs
 from clusters.means.dockerd import Daemon, DaemonError, clear
 from clusters.means.nft import Blocks, Nft, table_of
 
@@ -110,14 +110,15 @@ class Containers(Estate):
         for house in self._houses.values():
             house.ready()
         inits = {name: [one.pid, one.start] for name, one in self._containers.items()}
-        result = {"names": list(self._nets), "inits": inits, "block": self._no_block}
+        cannot = {"block": self._no_block, "shape": nfqueue.why_not()}
+        result = {"names": list(self._nets), "inits": inits, "cannot": cannot}
         return result, list(self._nets.values())
 
     def do_check(self) -> Answer:
         """Whether every node is still there."""
         if self._lost:
             raise Refusal("lost", next(iter(self._lost.values())))
-        return None, []
+        return super().do_check()
 
     def reap(self) -> None:
         """Let the inits of lost nodes go: until then the kernel keeps their container from ending."""

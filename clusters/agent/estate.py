@@ -18,11 +18,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 from clusters.agent import network, node
-from clusters.means import cgroup, kernel, namespaces, procfs, userns
-from clusters.means.nft import Blocks, Nft, Side
+from clusters.agent.shaping import Broken, Shaper, hardware_address
+from clusters.means import cgroup, kernel, namespaces, nfqueue, procfs, userns
+from clusters.means.nft import Blocks, Nft, Side, queue_table_of
 from clusters.means.removal import clear
 
 _answer_s: Final = 15.0
@@ -182,6 +183,15 @@ class House:
         return message
 
 
+class Flap(NamedTuple):
+    """A block that comes and goes: how often, what it blocks, when it changes next, whether it is there."""
+
+    every_s: float
+    sides: set[tuple[Side, Side]]
+    due: float
+    on: bool = True
+
+
 class Estate:
     """All of it. `do` answers one request; see the methods that begin with `do_`."""
 
@@ -197,6 +207,9 @@ class Estate:
         self._helpers: list[subprocess.Popen[bytes]] = []
         self._blocks: Blocks | None = None
         self._no_block: str | None = None
+        self._flaps: dict[str, Flap] = {}
+        self._shaper: Shaper | None = None
+        self._hardware: dict[str, str] = {}  # address -> MAC
 
     def do(self, request: dict[str, Any]) -> Answer:
         """Answer a request, by the method named for its `op`; returns the result and descriptors."""
@@ -240,7 +253,13 @@ class Estate:
         for house in self._houses.values():
             house.ready()
         inits = {name: [house.pid, self._started(house.pid)] for name, house in self._houses.items()}
-        cannot = {"block": self._no_block, "cgroup": no_group, "users": userns.lonely(), **no_limit}
+        cannot = {
+            "block": self._no_block,
+            "shape": nfqueue.why_not(),
+            "cgroup": no_group,
+            "users": userns.lonely(),
+            **no_limit,
+        }
         result = {"names": list(self._nets), "inits": inits, "cannot": cannot}
         return result, list(self._nets.values())
 
@@ -277,20 +296,59 @@ class Estate:
         self._houses[node].signal(signal.Signals(number), pid, start)
         return before, []
 
-    def do_block(self, *, fault: str, pairs: list[list[Any]]) -> Answer:
-        """Block pairs of [name, port, name, port]; returns how many pairs are in force."""
+    def do_block(self, *, fault: str, pairs: list[list[Any]], flap_s: float | None = None) -> Answer:
+        """Block pairs of [name, port, name, port], on and off with `flap_s`; returns how many pairs are
+        in force."""
         if self._blocks is None:
             raise Refusal("capability", f"partitions cannot be made here: {self._no_block}")
         sides = {(self._side(a, p), self._side(b, q)) for a, p, b, q in pairs}
-        return self._blocks.block(fault, sides), []
+        self._flaps.pop(fault, None)
+        count = self._blocks.block(fault, sides)
+        if flap_s is not None:
+            self._flaps[fault] = Flap(flap_s, sides, time.monotonic() + flap_s)
+        return count, []
 
     def do_unblock(self, *, fault: str) -> Answer:
         """Lift a block; returns how many pairs are still in force."""
+        self._flaps.pop(fault, None)
         return self._blocks.unblock(fault) if self._blocks else 0, []
 
     def do_dropped(self) -> Answer:
         """Packets dropped so far."""
         return self._blocks.dropped() if self._blocks else 0, []
+
+    def do_shape(self, *, fault: str, pairs: list[list[Any]], spec: dict[str, Any]) -> Answer:
+        """Shape pairs of [name, port, name, port]; returns how many pairs are shaped."""
+        try:
+            if self._shaper is None:
+                self._shaper = Shaper(queue_table_of(self._run), self._logs)
+                self._hardware = self._macs()
+            sides = [(self._side(a, p), self._side(b, q)) for a, p, b, q in pairs]
+            return self._shaper.shape(fault, sides, spec, self._hardware), []
+        except Broken as e:
+            raise Refusal("lost", str(e)) from None
+        except OSError as e:
+            raise Refusal("capability", f"packets cannot be shaped here: {e}") from None
+
+    def do_unshape(self, *, fault: str) -> Answer:
+        """Take a shape away; returns how many pairs are still shaped."""
+        return self._shaper.unshape(fault, self._hardware) if self._shaper else 0, []
+
+    def do_shaped(self) -> Answer:
+        """What the packet queue's listener has counted; nothing where none was needed yet."""
+        try:
+            return self._shaper.facts() if self._shaper else {}, []
+        except Broken as e:
+            raise Refusal("lost", str(e)) from None
+
+    def do_check(self) -> Answer:
+        """Whether what the network stands on is still there."""
+        try:
+            if self._shaper is not None:
+                self._shaper.check()
+        except Broken as e:
+            raise Refusal("lost", str(e)) from None
+        return None, []
 
     def do_helper(self, *, argv: list[str], name: str) -> Answer:
         """Start a helper with the networks of all nodes in its hands; it has none of the host's."""
@@ -328,6 +386,18 @@ class Estate:
         """End everything; returns sentences about what could not be removed."""
         return self.close(), []
 
+    def tick(self) -> float | None:
+        """Do what is due by now; returns in how many seconds there is more, None for never."""
+        now = time.monotonic()
+        for fault, flap in self._flaps.items():
+            if flap.due <= now and self._blocks is not None:
+                if flap.on:
+                    self._blocks.unblock(fault)
+                else:
+                    self._blocks.block(fault, flap.sides)
+                self._flaps[fault] = flap._replace(on=not flap.on, due=now + flap.every_s)
+        return min((max(0.0, flap.due - now) for flap in self._flaps.values()), default=None)
+
     def reap(self) -> None:
         """Let children go that have ended. A node whose init has died stays in the list: dead."""
         for helper in self._helpers:
@@ -351,6 +421,8 @@ class Estate:
             except subprocess.TimeoutExpired:
                 helper.kill()
                 helper.wait(_end_s)
+        if self._shaper is not None:
+            problems += self._shaper.close()
         for fd in self._nets.values():
             os.close(fd)
         try:
@@ -365,6 +437,18 @@ class Estate:
     def _side(self, name: str, port: int | None) -> Side:
         v4, v6 = self._sides[name]
         return Side(v4, v6, port)
+
+    def _macs(self) -> dict[str, str]:
+        """The MAC behind each address of nodes and places."""
+        home = namespaces.current()
+        found: dict[str, str] = {}
+        for name, fd in self._nets.items():
+            mac = hardware_address(
+                "eth0", partial(namespaces.enter, fd), partial(kernel.setns, home, kernel.CLONE_NEWNET)
+            )
+            found |= {address: mac for address in self._sides[name] if address}
+        os.close(home)
+        return found
 
     def _started(self, pid: int) -> int:
         stat = procfs.stat(pid)

@@ -46,7 +46,7 @@ def main(fd: int, controller: int, *, containers: bool) -> None:
     try:
         # a parent-death signal follows the thread that forked; only the process counts
         while os.getppid() == controller and estate.open:
-            for key, _events in selector.select():
+            for key, _events in selector.select(estate.tick()):
                 if key.fd == waker:
                     with contextlib.suppress(BlockingIOError):
                         os.read(waker, 4096)

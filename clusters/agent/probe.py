@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
 from clusters.agent import network
-from clusters.means import cgroup, enclosure, kernel, namespaces, userns
+from clusters.means import cgroup, enclosure, kernel, namespaces, nfqueue, userns
 from clusters.means.nft import Blocks, Nft, find_program
 
 
@@ -25,6 +25,7 @@ def probe() -> dict[str, str | None]:
         ("netns", "client-places", "signal", "restart", "descriptor-limit"), base
     )
     found["block"] = base or _block()
+    found["shape"] = base or nfqueue.why_not()
     found["cgroup"] = base or cgroup.hierarchy()[1]
     found |= {f"{c}-limit": base or cgroup.controlling(c)[1] for c in cgroup.CONTROLLERS}
     found["users"] = base or userns.lonely()

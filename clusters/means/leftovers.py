@@ -12,7 +12,7 @@ from pathlib import Path
 
 from clusters.means import cgroup, procfs
 from clusters.means.dockerd import Daemon, DaemonError, usual_socket
-from clusters.means.nft import BRIDGE_PREFIX, SWITCH, TABLE, Nft, table_of
+from clusters.means.nft import BRIDGE_PREFIX, SWITCH, TABLE, Nft, queue_table_of, table_of
 
 
 def leftovers(run: str | None = None) -> list[str]:
@@ -115,5 +115,7 @@ def _tables(run: str | None) -> list[str]:
         text = Nft().run("list tables")
     except OSError:  # no nftables, or not root: then there is no table of ours either
         return []
-    lines = [line for line in text.splitlines() if line.startswith(f"table bridge {TABLE}")]
-    return [f"nftables {line}" for line in lines if run is None or line.split()[2] in (TABLE, table_of(run))]
+    names = {line: line.split()[2] for line in text.splitlines()}
+    lines = [line for line, name in names.items() if name.startswith(TABLE) and "_probe_" not in name]
+    ours = None if run is None else (TABLE, table_of(run), queue_table_of(run))
+    return [f"nftables {line}" for line in lines if ours is None or names[line] in ours]

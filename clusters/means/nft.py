@@ -151,14 +151,20 @@ def table_of(run: str) -> str:
     return f"{TABLE}_{run}"
 
 
+def queue_table_of(run: str) -> str:
+    """The table of a run that hands packets to its queue; see `clusters.means.nfqueue`."""
+    return f"{TABLE}_{run}_q"
+
+
 def discard(run: str) -> None:
-    """Remove the table of a run from the host, if it is there, with all that it blocks.
+    """Remove the tables of a run from the host, if they are there, with all that they block and shape.
 
     Raises: OSError, also where nftables cannot be used at all.
     """
-    nft, table = Nft(), table_of(run)
-    if f"table bridge {table}" in nft.run("list tables").splitlines():
-        nft.run(f"delete table bridge {table}")
+    nft, ours = Nft(), (table_of(run), queue_table_of(run))
+    for line in nft.run("list tables").splitlines():
+        if line.split()[2] in ours:
+            nft.run(f"delete {line}")
 
 
 def union(faults: dict[str, frozenset[tuple[Side, Side]]]) -> set[tuple[Side, Side]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from clusters.means import cgroup, dockerd
-from clusters.means.nft import Nft, discard, table_of
+from clusters.means.nft import Nft, discard, queue_table_of, table_of
 
 
 class Kind(NamedTuple):
@@ -80,7 +80,7 @@ NETWORK: Final = Kind(
     there=lambda run, _run_dir, name: ("network", name) in _owned(run), remove=_clear_daemon
 )
 TABLE: Final = Kind(
-    there=lambda run, _run_dir, _name: table_of(run) in _tables(),
+    there=lambda run, _run_dir, _name: {table_of(run), queue_table_of(run)} & {*_tables()} != set(),
     remove=lambda run, _run_dir, _name: discard(run),
 )
 WORK: Final = Kind(

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from harness.core.cluster import Node, Pair, Place, Process, ProcessState
+from harness.core.cluster import Echoes, Node, Pair, Place, Process, ProcessState, Shaping
 from harness.core.descriptor import Descriptor
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 
@@ -31,6 +31,7 @@ _address: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s\[\]:
 _not_ours: Final = "the cluster is not ours: attach has no hand on its machines"
 _refused: Final[dict[str, str]] = {
     "block": f"{_not_ours}, and cuts no network",
+    "shape": f"{_not_ours}, and shapes no network",
     "client-places": "clients of an attached cluster all connect from this machine",
     "signal": f"{_not_ours}, and signals no process",
     "restart": f"{_not_ours}, and starts no process",
@@ -87,6 +88,7 @@ class AttachedCluster:
     def __init__(self, run_dir: Path, nodes: tuple[Node, ...]) -> None:
         self.nodes = nodes
         self.places: tuple[Place, ...] = ()
+        self.zones: Mapping[str, tuple[str, ...]] = {}
         self.capabilities: Mapping[str, str | None] = _refused
         self.inits: Mapping[str, tuple[int, int]] = {}
         self.network = self
@@ -144,7 +146,7 @@ class AttachedCluster:
 
     # what faults would do
 
-    def block(self, fault: str, pairs: Sequence[Pair]) -> Mapping[str, Any]:
+    def block(self, fault: str, pairs: Sequence[Pair], *, flap_s: float | None = None) -> Mapping[str, Any]:
         _refuse("block")
 
     def unblock(self, fault: str) -> Mapping[str, Any]:
@@ -152,6 +154,27 @@ class AttachedCluster:
 
     def dropped(self) -> int:
         return 0
+
+    def shape(self, fault: str, pairs: Sequence[Pair], shaping: Shaping) -> Mapping[str, Any]:
+        _refuse("shape")
+
+    def unshape(self, fault: str) -> Mapping[str, Any]:
+        return {"pairs": 0, "took_ms": 0.0}
+
+    def shaped(self) -> Mapping[str, Any]:
+        return {}
+
+    def echo(
+        self,
+        source: str,
+        target: str,
+        *,
+        count: int = 20,
+        interval_s: float = 0.005,
+        size: int = 64,
+        wait_s: float = 0.3,
+    ) -> Echoes:
+        _refuse("client-places")
 
     def reaches(self, source: str, target: str, port: int, timeout_s: float = 0.3) -> bool:
         _refuse("client-places")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clusters.means.dockerd import LABEL, Daemon, DaemonError, clear
 from clusters.means.loader import standalone
 from clusters.means.nft import BRIDGE_PREFIX, discard, find_program, table_of
+from clusters.providers import _zones
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from clusters.providers.netns import Netns, NetnsCluster
 from harness.core.cluster import DATA_DIR, Node, Place, Process
@@ -61,6 +62,7 @@ DOCKER = Descriptor(
             default=False,
             summary="capture the packets between nodes and clients, the latest 256 MB",
         ),
+        *_zones.OPTIONS,
         Option(name="memory_mb", default=0, least=0, summary="memory of each node in MB, 0: no limit"),
         Option(
             name="cpus", default=0.0, least=0, summary="processors of each node, such as 0.5, 0: no limit"
@@ -68,7 +70,7 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep", "descriptor-limit")
+_names: Final = ("docker", "client-places", "block", "shape", "signal", "restart", "keep", "descriptor-limit")
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"
@@ -146,9 +148,12 @@ class Docker:
                     raise UsageError(
                         f"option subnet={network}: too small for {nodes} nodes and their clients; use a /24"
                     )
+                zones, trips = _zones.parse(self._options, [node.name for node in plan[0]])
                 cluster = DockerCluster(run, run_dir.resolve(), *plan, claim=claim)
+                cluster.zones = zones
                 try:
                     cluster.make_containers(client, image, network, mounts, limits)
+                    _zones.stand(cluster, zones, trips)
                     if self._options.get("pcap"):
                         cluster.capture(BRIDGE_PREFIX + run)
                 except _RangeTaken:
@@ -235,7 +240,7 @@ class DockerCluster(NetnsCluster):
         self._know(made, fds)
         works = dict.fromkeys(("docker", "client-places", "signal", "restart", "keep", "descriptor-limit"))
         limited = {f"{c}-limit": self.limits.refusal(self.nodes[0].name, c) for c in ("cpu", "memory")}
-        self.capabilities = {**works, **limited, "block": made["block"]}
+        self.capabilities = {**works, **limited, **made["cannot"]}
         place, node = self.places[0].name, self.nodes[-1].name
         if not self.reaches(place, node, _nobodys_port, _pass_s):
             raise MissingCapability(
@@ -246,7 +251,8 @@ class DockerCluster(NetnsCluster):
 
     def check(self) -> None:
         super().check()
-        self._ask("check")
+        if not self._shaped:
+            self._ask("check")
 
     def _make_network(self, client: DockerClient, network: ipaddress.IPv4Network, bridge: str) -> None:
         from docker.types import IPAMConfig, IPAMPool

@@ -28,8 +28,19 @@ import msgspec
 
 from clusters.means.crashloop import Loops
 from clusters.means.limits import NodeLimits
+from clusters.providers import _zones
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
-from harness.core.cluster import DATA_DIR, Endpoint, Node, Pair, Place, Process, ProcessState
+from harness.core.cluster import (
+    DATA_DIR,
+    Echoes,
+    Endpoint,
+    Node,
+    Pair,
+    Place,
+    Process,
+    ProcessState,
+    Shaping,
+)
 from harness.core.descriptor import Descriptor
 from harness.core.errors import (
     InfrastructureError,
@@ -59,6 +70,7 @@ NETNS = Descriptor(
             default=False,
             summary="capture the packets between nodes and clients, the latest 256 MB",
         ),
+        *_zones.OPTIONS,
     ),
 )
 
@@ -73,7 +85,8 @@ class Netns:
     """The provider; implements `harness.core.cluster.Provider`."""
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
-        self._subnet: str | None = (options or {}).get("subnet")
+        self._options = dict(options or {})
+        self._subnet: str | None = self._options.get("subnet")
         self._pcap: bool = (options or {}).get("pcap", False)
 
     def probe(self) -> Mapping[str, str | None]:
@@ -86,7 +99,7 @@ class Netns:
         )
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
-            names = ("netns", "block", "client-places", "signal", "restart", "cgroup", "users")
+            names = ("netns", "block", "shape", "client-places", "signal", "restart", "cgroup", "users")
             return dict.fromkeys((*names, "cpu-limit", "memory-limit", "descriptor-limit"), reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
@@ -125,9 +138,12 @@ class Netns:
                 raise InfrastructureError(f"{source} is to be mounted in the nodes, but is not there")
         network, claim = claimed(self._subnet, in_use())
         plan = addresses(network, nodes, six=Path("/proc/net/if_inet6").exists())
+        zones, trips = _zones.parse(self._options, [node.name for node in plan[0]])
         cluster = NetnsCluster(run, run_dir.resolve(), *plan, claim=claim)
+        cluster.zones = zones
         try:
             cluster.make(network.prefixlen, mounts)
+            _zones.stand(cluster, zones, trips)
             if self._pcap:
                 from clusters.means.nft import SWITCH
 
@@ -163,6 +179,7 @@ class NetnsCluster:
         self._claim = claim  # of the address range, for as long as this process has it open
         self.nodes = nodes
         self.places = places
+        self.zones: Mapping[str, tuple[str, ...]] = {}
         self.capabilities: Mapping[str, str | None] = {}
         self.network = self
         self.process = self
@@ -176,6 +193,7 @@ class NetnsCluster:
         self._asked = 0
         self._lost: str | None = "the cluster has not been made"
         self._nets: dict[str, int] = {}
+        self._shaped = False  # whether packets ever were, so that there is a listener to look after
         self.inits: Mapping[str, tuple[int, int]] = {}
         self._loops = Loops(self)
         self.limits = NodeLimits(self)
@@ -226,9 +244,12 @@ class NetnsCluster:
         self.inits = {name: (pid, start) for name, (pid, start) in made["inits"].items()}
 
     def check(self) -> None:
-        """Raises: InfrastructureError when the agent is gone, and with it the nodes."""
+        """Raises: InfrastructureError when the agent is gone, and with it the nodes, or the listener of the
+        packet queue, and with it all shapes."""
         if self._agent is not None and self._agent.poll() is not None:
             raise InfrastructureError(self._obituary("has ended"))
+        if self._shaped:
+            self._ask("check")
 
     def close(self) -> None:
         self._loops.close()
@@ -360,9 +381,9 @@ class NetnsCluster:
 
     # network
 
-    def block(self, fault: str, pairs: Sequence[Pair]) -> Mapping[str, Any]:
+    def block(self, fault: str, pairs: Sequence[Pair], *, flap_s: float | None = None) -> Mapping[str, Any]:
         wire = [[*self._end(source), *self._end(target)] for source, target in pairs]
-        return self._timed("block", fault=fault, pairs=wire)
+        return self._timed("block", fault=fault, pairs=wire, flap_s=flap_s)
 
     def unblock(self, fault: str) -> Mapping[str, Any]:
         return self._timed("unblock", fault=fault)
@@ -370,6 +391,38 @@ class NetnsCluster:
     def dropped(self) -> int:
         count: int = self._ask("dropped")
         return count
+
+    def shape(self, fault: str, pairs: Sequence[Pair], shaping: Shaping) -> Mapping[str, Any]:
+        wire = [[*self._end(source), *self._end(target)] for source, target in pairs]
+        self._shaped = True
+        return self._timed("shape", fault=fault, pairs=wire, spec=msgspec.to_builtins(shaping))
+
+    def unshape(self, fault: str) -> Mapping[str, Any]:
+        return self._timed("unshape", fault=fault)
+
+    def shaped(self) -> Mapping[str, Any]:
+        found: dict[str, Any] = self._ask("shaped")
+        return found
+
+    def echo(
+        self,
+        source: str,
+        target: str,
+        *,
+        count: int = 20,
+        interval_s: float = 0.005,
+        size: int = 64,
+        wait_s: float = 0.3,
+    ) -> Echoes:
+        from clusters.means import echo
+
+        address = self._addresses[self._name(target)]
+        try:
+            return Echoes(
+                **echo.run(self._net(source), self._net(target), address, count, interval_s, size, wait_s)
+            )
+        except OSError as e:
+            raise InfrastructureError(f"cannot send echo requests from {source} to {target}: {e}") from None
 
     def reaches(self, source: str, target: str, port: int, timeout_s: float = 0.3) -> bool:
         from clusters.means import namespaces

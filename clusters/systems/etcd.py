@@ -63,7 +63,7 @@ _deaths: Final = frozenset({"kill", "terminate", "crash-loop"})
 _stalls: Final = frozenset(
     {"pause", "cpu-pressure", "memory-pressure"}
 )  # time passes that a node does not notice
-_survived: Final = _deaths | _stalls | {"partition", "fd-limit"}
+_survived: Final = _deaths | _stalls | {"partition", "packet", "fd-limit"}
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
 # hardly any watch of a run end with one.

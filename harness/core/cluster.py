@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -90,11 +90,52 @@ class ProcessState(msgspec.Struct, frozen=True, kw_only=True):
         return self.state is not None and self.state not in "ZX"
 
 
+class Shaping(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to the packets of a directed pair of endpoints. All of it may be combined.
+
+    `delay_ms` is one way, with a jitter of mean 0 around it: `uniform` within +-`jitter_ms`, `normal` or
+    `pareto` (a long tail of late packets) with that standard deviation. `loss`, `duplicate` and
+    `corrupt` (one bit, which the receiver's checksum shows) are probabilities of each packet; `reorder`
+    is that of being held for `reorder_ms` more than the others. `rate_kbit` in 1000 bit/s, 0 for any.
+    `seed` is that of the draws.
+    """
+
+    delay_ms: float = 0.0
+    jitter_ms: float = 0.0
+    distribution: Literal["uniform", "normal", "pareto"] = "uniform"
+    loss: float = 0.0
+    duplicate: float = 0.0
+    corrupt: float = 0.0
+    reorder: float = 0.0
+    reorder_ms: float = 0.0
+    rate_kbit: float = 0.0
+    seed: int = 0
+
+
+class Echoes(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of some ICMP echo requests, as one who stands in the network sees it.
+
+    `received` are requests that were answered, `duplicates` answers beyond the first, `overtaken`
+    answers that came after one to a later request. `rtt_ms` has the round trips in order of sending,
+    by the kernel's clock. `bad_checksums` counts what both ends' kernels discarded for that meanwhile;
+    `kbit` is the rate at which answers came (1000 bit/s), None when there were not two.
+    """
+
+    sent: int
+    received: int
+    duplicates: int
+    overtaken: int
+    rtt_ms: tuple[float, ...]
+    bad_checksums: int
+    kbit: float | None
+
+
 class Network(Protocol):
     """What the network between nodes and places can be made to do."""
 
-    def block(self, fault: str, pairs: Sequence[Pair]) -> Mapping[str, Any]:
-        """Drop everything from the first to the second endpoint of each pair, at once for all.
+    def block(self, fault: str, pairs: Sequence[Pair], *, flap_s: float | None = None) -> Mapping[str, Any]:
+        """Drop everything from the first to the second endpoint of each pair, at once for all; with
+        `flap_s` for so long, then not for so long, and so on until `unblock`.
 
         `fault` names the block; blocks of several faults add up, and blocking again under the same
         name replaces. Returns facts: `pairs` in force, `took_ms`.
@@ -105,6 +146,34 @@ class Network(Protocol):
 
     def dropped(self) -> int:
         """Packets dropped by blocks since the cluster was made."""
+
+    def shape(self, fault: str, pairs: Sequence[Pair], shaping: Shaping) -> Mapping[str, Any]:
+        """Have `shaping` happen to all packets from the first to the second endpoint of each pair.
+
+        `fault` names the shape; shapes of several faults add up, and shaping again under the same name
+        replaces. Returns facts: `pairs` shaped in all, `took_ms`.
+        """
+
+    def unshape(self, fault: str) -> Mapping[str, Any]:
+        """Take away what `shape` did under this name; nothing happens if it did nothing."""
+
+    def shaped(self) -> Mapping[str, Any]:
+        """What the means that shapes has counted so far: `seen`, `lost`, `delayed`, `duplicated`,
+        `corrupted`, and `kernel_dropped`, packets that were lost because it was overrun. Empty if nothing was
+        shaped yet."""
+
+    def echo(
+        self,
+        source: str,
+        target: str,
+        *,
+        count: int = 20,
+        interval_s: float = 0.005,
+        size: int = 64,
+        wait_s: float = 0.3,
+    ) -> Echoes:
+        """Send ICMP echo requests of `size` bytes (with the IP header) from `source` to `target`, node or
+        place, and wait up to `wait_s` for late answers."""
 
     def reaches(self, source: str, target: str, port: int, timeout_s: float = 0.3) -> bool:
         """Whether a TCP connection from `source` (node or place) to `target` is accepted in time.
@@ -167,6 +236,10 @@ class Cluster(Protocol):
     @property
     def places(self) -> tuple[Place, ...]: ...
     @property
+    def zones(self) -> Mapping[str, tuple[str, ...]]:
+        """Zone -> the nodes that stand in it; empty where nobody said so."""
+
+    @property
     def network(self) -> Network: ...
     @property
     def process(self) -> Processes: ...
@@ -176,7 +249,7 @@ class Cluster(Protocol):
     def capabilities(self) -> Mapping[str, str | None]:
         """Capability name -> None where it works here, else the reason why not.
 
-        Names: `block`, `client-places`, `signal`, `restart`, `keep` (the cluster can stand when its
+        Names: `block`, `shape`, `client-places`, `signal`, `restart`, `keep` (the cluster can stand when its
         run is over), `cpu-limit`, `memory-limit`, `descriptor-limit`; more arrive with their faults.
         """
 

@@ -237,7 +237,7 @@ def test_what_this_host_lacks_is_named(missing: list[str], says: str, tmp_path: 
     assert done.stdout.splitlines()[-1].startswith("MissingCapability: ")
     assert says in done.stdout.splitlines()[-1]
     if "nft" in missing:
-        assert done.stdout.count("install nftables") == 3, "probe, capability and refusal"
+        assert done.stdout.count("install nftables") == 4, "probe (blocks and shapes), capability and refusal"
     soon_nothing("telack")
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import msgspec
 
-from harness.core.cluster import Cluster, Endpoint, Node, Pair, Place, ProcessState
+from harness.core.cluster import Cluster, Echoes, Endpoint, Node, Pair, Place, ProcessState, Shaping
 from harness.core.fault import FaultContext, Plan
 from harness.core.system import Status, System
 
@@ -22,16 +22,24 @@ class FakeCluster:
         self.network = self.process = self.limits = self
         self.limited: dict[tuple[str, str], dict[str, float]] = {}  # (node, kind) -> fault -> amount
         self.met = 0
+        half = nodes // 2
+        names = tuple(n.name for n in self.nodes)
+        self.zones = {"east": names[:half], "west": names[half:]} if half else {}
+        self.flaps: set[str] = set()
+        self.looks = 0
         self.blocks: dict[str, set[Pair]] = {}
         self.drops = 0
+        self.shapes: dict[str, tuple[set[Pair], Shaping]] = {}
         self.pids = iter(range(100, 1000))
         self.running: dict[str, ProcessState] = {}
         self.loops: dict[str, str] = {}  # node -> fault
         for node in self.nodes:
             self.start(node.name)
 
-    def block(self, fault: str, pairs: list[Pair]) -> dict[str, Any]:
+    def block(self, fault: str, pairs: list[Pair], *, flap_s: float | None = None) -> dict[str, Any]:
         self.blocks[fault] = set(pairs)
+        if flap_s is not None:
+            self.flaps.add(fault)
         return {"pairs": len(pairs)}
 
     def unblock(self, fault: str) -> None:
@@ -44,7 +52,10 @@ class FakeCluster:
         return any((Endpoint(source), Endpoint(target)) in pairs for pairs in self.blocks.values())
 
     def reaches(self, source: str, target: str, port: int, timeout_s: float = 0.3) -> bool:
+        self.looks += 1
         lost = self.cut(source, target) or self.cut(target, source)
+        if self.flaps & self.blocks.keys() and self.looks // 10 % 2:
+            lost = False
         self.drops += lost
         return not lost
 
@@ -75,6 +86,39 @@ class FakeCluster:
         facts = {"name": one.name, "pid": one.pid, "start": one.start, "open": 9}
         some = [{**facts, "limit": 9 if held else 1024, "room": 0 if held else 1015}] if one.alive else []
         return {"limit": None, "room": None, "processes": some}
+
+    def shape(self, fault: str, pairs: list[Pair], shaping: Shaping) -> dict[str, Any]:
+        self.shapes[fault] = (set(pairs), shaping)
+        return {"pairs": len(pairs)}
+
+    def unshape(self, fault: str) -> None:
+        self.shapes.pop(fault, None)
+
+    def shaped(self) -> dict[str, Any]:
+        return {}
+
+    def echo(self, source: str, target: str, *, count: int = 20, **_more: Any) -> Echoes:
+        """What the shapes do on the average, in both directions."""
+        trip, arrive, right, copies, ahead, kbit = 0.1, 1.0, 1.0, 1.0, 1.0, 1e6
+        for way in ((Endpoint(source), Endpoint(target)), (Endpoint(target), Endpoint(source))):
+            for pairs, one in self.shapes.values():
+                if way in pairs:
+                    trip += one.delay_ms
+                    arrive *= 1 - one.loss
+                    right *= 1 - one.corrupt
+                    copies *= 1 + one.duplicate
+                    ahead *= 1 - one.reorder
+                    kbit = min(kbit, one.rate_kbit or kbit)
+        received = round(count * arrive * right)
+        return Echoes(
+            sent=count,
+            received=received,
+            duplicates=round(received * (copies - 1)),
+            overtaken=round(received * (1 - ahead)),
+            rtt_ms=(trip,) * received,
+            bad_checksums=round(count * (1 - right)),
+            kbit=kbit,
+        )
 
     def start(self, node: str, after_s: float = 0.0) -> None:
         if node not in self.running or not self.running[node].alive:
@@ -114,8 +158,9 @@ def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -
 
 def undo(cluster: FakeCluster, plan: Plan) -> None:
     """The primitives of `harness.undo`, on the fake."""
-    known = {
+    known: dict[str, Any] = {
         "unblock": cluster.unblock,
+        "unshape": cluster.unshape,
         "start": cluster.start,
         "signal": cluster.signal,
         "unloop": cluster.unloop,

@@ -34,6 +34,8 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"nemesis.{family}._POLL_S", 0.001)
     monkeypatch.setattr("nemesis.memory_pressure._FILL_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis.partition._CHANGES", 0)
+    monkeypatch.setattr("nemesis.partition._PROBE_S", 0.02)
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
 
 

@@ -25,9 +25,14 @@ def make(shape: str, count: int, seed: int) -> Cut | None:
     """The cut, or None where the shape does not exist."""
     if refusal(shape, count) is not None:
         with pytest.raises(UsageError, match="needs at least"):
-            cut(shape, named(count), None, random.Random(seed))
+            cut(shape, named(count), None, random.Random(seed), zones(count))
         return None
-    return cut(shape, named(count), named(count)[seed % count], random.Random(seed))
+    return cut(shape, named(count), named(count)[seed % count], random.Random(seed), zones(count))
+
+
+def zones(count: int) -> dict[str, list[str]]:
+    """Up to three zones."""
+    return {f"z{i}": named(count)[i::3] for i in range(3) if named(count)[i::3]}
 
 
 def sees(found: Cut, nodes: list[str], a: str) -> frozenset[str]:
@@ -121,6 +126,18 @@ def test_clients_are_cut_as_the_node_they_stand_beside(
     for place, node in places.items():
         apart = clients == "apart" and found.opposite is not None and node in found.isolated
         assert (((place, node) in pairs) or ((node, place) in pairs)) == apart
+
+
+@given(counts, seeds)
+def test_a_zone_is_cut_off_whole_and_one_is_needed(count: int, seed: int) -> None:
+    found = make("zone", count, seed)
+    if found is None:
+        return
+    sides = [set(found.isolated), set(named(count)) - set(found.isolated)]
+    assert any(side == set(zone) for side in sides for zone in zones(count).values())
+    assert len(found.pairs) == 2 * len(sides[0]) * len(sides[1])
+    with pytest.raises(UsageError, match="in two zones or more"):
+        cut("zone", named(count), None, random.Random(seed), {"all": named(count)})
 
 
 def test_an_unknown_shape_is_refused_with_the_nearest() -> None:

@@ -27,6 +27,7 @@ WORDS += [
     pytest.param(f"{WALK}/{family}", marks=pytest.mark.slow if i else ())
     for i, family in enumerate(("kill", "pause", "partition"))
 ]
+ZONES = {"partition:zone": ("--opt", "zones=eu:n1,n2;us:n3")}
 NODES = {"majorities-ring": 5, "minority-third": 4}
 
 REPLACED = """
@@ -66,6 +67,7 @@ def runs(
             "--nodes",
             5 if walks else NODES.get(word.partition(":")[2], 3),
             "--no-admission",
+            *ZONES.get(word, ()),
         )
 
     with ThreadPoolExecutor(4) as pool:
