@@ -1,0 +1,243 @@
+"""Holding one thread of another process for a moment, by ptrace: to have it make a call, or to be there
+when it executes a program.
+
+The thread is seized, which sends it no signal, and interrupted, from which system calls restart by
+themselves. What it then does for us uses no memory of the process: system calls need registers only,
+and a page that is mapped for the call and unmapped after it serves as its stack (that of a Go program's
+thread may have no room at all). Signals wait meanwhile.
+
+Only one tracer can hold a process; where there is one already, the kernel says EPERM. Source: ptrace(2).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+_POKEDATA: Final = 5
+_CONT: Final = 7
+_GETREGS: Final = 12
+_SETREGS: Final = 13
+_DETACH: Final = 17
+_SEIZE: Final = 0x4206
+_INTERRUPT: Final = 0x4207
+_GETSIGMASK: Final = 0x420A
+_SETSIGMASK: Final = 0x420B
+_O_TRACEEXEC: Final = 0x10
+_EVENT_EXEC: Final = 4
+_EVENT_STOP: Final = 128
+_WALL: Final = 0x40000000
+
+_MMAP: Final = 9
+_MUNMAP: Final = 11
+_page: Final = 4096
+_interrupt_s: Final = 1.0
+_exec_s: Final = 10.0
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.restype = ctypes.c_long
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class _Registers(ctypes.Structure):
+    """`user_regs_struct` of x86-64."""
+
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx"),
+            *("rsi", "rdi", "orig_rax", "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base"),
+            *("ds", "es", "fs", "gs"),
+        )
+    ]
+
+
+def _ptrace(request: int, tid: int, address: int = 0, data: object = 0) -> None:
+    if _libc.ptrace(request, tid, address, data) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"ptrace({request:#x}) of {tid}: {os.strerror(number)}")
+
+
+class Held:
+    """A thread that is stopped by us, from `with` to its end. `gate`: address of a `syscall` and an
+    `int3` in its memory."""
+
+    def __init__(self, tid: int, gate: int = 0) -> None:
+        self.tid = tid
+        self._gate = gate
+        self._registers = _Registers()
+        self._mask = ctypes.c_uint64()
+
+    def __enter__(self) -> Held:
+        _ptrace(_SEIZE, self.tid)
+        _ptrace(_INTERRUPT, self.tid)
+        deadline = time.monotonic() + _interrupt_s
+        while True:
+            status = self._wait(os.WNOHANG)
+            if status is None:
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"thread {self.tid} does not stop; it may hang in the kernel")
+                time.sleep(0.00005)
+            elif status >> 16 == _EVENT_STOP:
+                break
+            else:  # a signal that was on its way
+                _ptrace(_CONT, self.tid, 0, status >> 8 & 0xFF)
+        if self._gate:
+            _ptrace(_GETREGS, self.tid, 0, ctypes.addressof(self._registers))
+            _ptrace(_GETSIGMASK, self.tid, 8, ctypes.addressof(self._mask))
+            every = ctypes.c_uint64(~(1 << signal.SIGTRAP - 1) & (1 << 64) - 1)
+            _ptrace(_SETSIGMASK, self.tid, 8, ctypes.addressof(every))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            if self._gate:
+                _ptrace(_SETREGS, self.tid, 0, ctypes.addressof(self._registers))
+                _ptrace(_SETSIGMASK, self.tid, 8, ctypes.addressof(self._mask))
+            _ptrace(_DETACH, self.tid)
+
+    def system_call(self, number: int, *arguments: int) -> int:
+        """Have the thread make a system call; its answer, negative for an error."""
+        return self._run(self._gate, number, arguments, self._registers.rsp)
+
+    def call(self, function: int, page: int, *arguments: int) -> int:
+        """Have it call a function, with the end of `page` for its stack; the answer."""
+        stack = page + _page - 64  # 16 bytes aligned, as before a call
+        with Path(f"/proc/{self.tid}/mem").open("r+b", buffering=0) as memory:
+            os.pwrite(memory.fileno(), struct.pack("<Q", self._gate + 2), stack - 8)
+        return self._run(function, 0, arguments, stack - 8)
+
+    def _run(self, address: int, number: int, arguments: tuple[int, ...], stack: int) -> int:
+        now = _Registers.from_buffer_copy(self._registers)
+        now.orig_rax = (1 << 64) - 1  # no system call is to be restarted on the way out
+        now.rip, now.rax, now.rsp = address, number, stack
+        for name, value in zip(("rdi", "rsi", "rdx", "r10", "r8", "r9"), arguments, strict=False):
+            setattr(now, name, value & (1 << 64) - 1)
+        _ptrace(_SETREGS, self.tid, 0, ctypes.addressof(now))
+        while True:
+            _ptrace(_CONT, self.tid)
+            status = self._wait(0)
+            assert status is not None
+            if status >> 8 == signal.SIGTRAP:
+                break
+        _ptrace(_GETREGS, self.tid, 0, ctypes.addressof(now))
+        answer: int = ctypes.c_int64(now.rax).value
+        return answer
+
+    def _wait(self, flags: int) -> int | None:
+        pid, status = os.waitpid(self.tid, _WALL | flags)
+        if pid == 0:
+            return None
+        if not os.WIFSTOPPED(status):
+            raise ProcessLookupError(errno.ESRCH, f"thread {self.tid} has ended")
+        return status
+
+
+def read_clocks(pid: int, gate: int, function: int, clocks: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """What the process's own `clock_gettime` at `function` says: for each of `clocks` (before, shown,
+    after), where before and after are the true times around it.
+
+    Raises: OSError; PermissionError when another tracer holds the process.
+    """
+    found = []
+    with Held(pid, gate) as held, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        page = held.system_call(_MMAP, 0, _page, 3, 0x22, -1, 0)
+        if page < 0:
+            raise OSError(-page, f"process {pid} has no page left: {os.strerror(-page)}")
+        for clock in clocks:
+            best: tuple[int, int, int] | None = None
+            for _ in range(3):
+                before = time.clock_gettime_ns(clock)
+                answer = held.call(function, page, clock, page)
+                after = time.clock_gettime_ns(clock)
+                if answer:
+                    raise OSError(-answer, f"process {pid} cannot read clock {clock}: {os.strerror(-answer)}")
+                seconds, ns = struct.unpack("<qq", os.pread(memory.fileno(), 16, page))
+                if best is None or after - before < best[2] - best[0]:
+                    best = (before, seconds * 1_000_000_000 + ns, after)
+            assert best is not None
+            found.append(best)
+        held.system_call(_MUNMAP, page, _page)
+    return found
+
+
+def poke(pid: int, address: int, data: bytes) -> None:
+    """Write into a process's memory where it may not itself, as a tracer may.
+
+    Raises: OSError; PermissionError when another tracer holds it.
+    """
+    begin, end = address & ~7, address + len(data) + 7 & ~7
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+        old = os.pread(memory.fileno(), end - begin, begin)
+    new = old[: address - begin] + data + old[address - begin + len(data) :]
+    words = [
+        (begin + at, struct.unpack_from("<Q", new, at)[0])
+        for at in range(0, len(new), 8)
+        if new[at : at + 8] != old[at : at + 8]
+    ]
+    try:
+        _poke(pid, words)
+    except ProcessLookupError:  # we do not hold it yet
+        with Held(pid):
+            _poke(pid, words)
+
+
+def _poke(pid: int, words: list[tuple[int, int]]) -> None:
+    for address, word in words:
+        _ptrace(_POKEDATA, pid, address, word)
+
+
+def at_exec(pid: int, act: Callable[[], None]) -> None:
+    """Seize the process, which waits for that (`await_tracer`), and call `act` when it has executed a
+    program and not begun it yet. Returns at once when it ends before that.
+
+    Raises: OSError; what `act` raises, and then the program does not begin.
+    """
+    _ptrace(_SEIZE, pid, 0, _O_TRACEEXEC)
+    deadline = time.monotonic() + _exec_s
+    while True:
+        found, status = os.waitpid(pid, _WALL | os.WNOHANG)
+        if found == 0:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"process {pid} executes nothing within {_exec_s:g} s")
+            time.sleep(0.0001)
+        elif not os.WIFSTOPPED(status):
+            return
+        elif status >> 16 == _EVENT_EXEC:
+            try:
+                act()
+            except BaseException:
+                os.kill(pid, signal.SIGKILL)
+                raise
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    _ptrace(_DETACH, pid)
+            return
+        else:
+            _ptrace(_CONT, pid, 0, 0 if status >> 16 else status >> 8 & 0xFF)
+
+
+def await_tracer() -> None:
+    """Wait until somebody traces the caller.
+
+    Raises: TimeoutError.
+    """
+    deadline = time.monotonic() + _exec_s
+    while "\nTracerPid:\t0\n" in Path("/proc/self/status").read_text():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"nobody came to hold this process within {_exec_s:g} s")
+        time.sleep(0.0002)
+
+
+def shadow_stack(pid: int) -> bool:
+    """Whether the process has a second stack of return addresses, which none of ours would be on."""
+    text = Path(f"/proc/{pid}/status").read_text(errors="replace")
+    return any("shstk" in line for line in text.splitlines() if line.startswith("x86_Thread_features:"))
