@@ -3,6 +3,7 @@
     unblock(fault)                     lift what the fault blocked
     signal(node, signal, pid, start)   to that very process, if it still is the one
     start(node)                        start what does not run on the node
+    unshift(fault, node)               give the node's processes the clocks back that the fault changed
 
 The controller works them off after each fault and once more, from the ledger, before the final
 reads. All of them act on the nodes alone: where nodes ended with their run, so did what is to be
@@ -24,6 +25,7 @@ PRIMITIVES: Final[dict[str, Callable[..., Any]]] = {
         node, signal, pid=pid, start=start
     ),
     "start": lambda cluster, node: cluster.process.start(node),
+    "unshift": lambda cluster, fault, node: cluster.clock.unshift(fault, node),
 }
 
 

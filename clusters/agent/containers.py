@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from clusters.agent import network, node
+from clusters.agent import clocks, network, node
 from clusters.agent.estate import Answer, Estate, Refusal
 from clusters.means import cgroup, kernel, namespaces, procfs
 from clusters.means.dockerd import Daemon, DaemonError, clear
@@ -110,7 +110,12 @@ class Containers(Estate):
         for house in self._houses.values():
             house.ready()
         inits = {name: [one.pid, one.start] for name, one in self._containers.items()}
-        result = {"names": list(self._nets), "inits": inits, "block": self._no_block}
+        result = {
+            "names": list(self._nets),
+            "inits": inits,
+            "block": self._no_block,
+            "clock": clocks.why_not(),
+        }
         return result, list(self._nets.values())
 
     def do_check(self) -> Answer:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from harness.core.cluster import Node, Pair, Place, Process, ProcessState
+from harness.core.cluster import ClockReading, Course, Node, Pair, Place, Process, ProcessState
 from harness.core.descriptor import Descriptor
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 
@@ -34,6 +34,7 @@ _refused: Final[dict[str, str]] = {
     "client-places": "clients of an attached cluster all connect from this machine",
     "signal": f"{_not_ours}, and signals no process",
     "restart": f"{_not_ours}, and starts no process",
+    "clock": f"{_not_ours}, and changes no clock",
     "keep": "an attached cluster stands anyway",
 }
 _end_s: Final = 2.0
@@ -90,6 +91,7 @@ class AttachedCluster:
         self.inits: Mapping[str, tuple[int, int]] = {}
         self.network = self
         self.process = self
+        self.clock = self
         self._logs = run_dir.resolve() / "logs"
         self._helpers: list[subprocess.Popen[bytes]] = []
 
@@ -163,6 +165,15 @@ class AttachedCluster:
         _refuse("signal")
 
     def state(self, node: str) -> tuple[ProcessState, ...]:
+        return ()
+
+    def shift(self, fault: str, node: str, course: Course) -> Mapping[str, Any]:
+        _refuse("clock")
+
+    def unshift(self, fault: str, node: str) -> Mapping[str, Any]:
+        return {"processes": [], "took_ms": 0.0}
+
+    def clocks(self, node: str) -> tuple[ClockReading, ...]:
         return ()
 
 

@@ -68,7 +68,7 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep")
+_names: Final = ("docker", "client-places", "block", "signal", "restart", "clock", "keep")
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"
@@ -234,7 +234,7 @@ class DockerCluster(NetnsCluster):
         )
         self._know(made, fds)
         works = dict.fromkeys(("docker", "client-places", "signal", "restart", "keep"))
-        self.capabilities = {**works, "block": made["block"]}
+        self.capabilities = {**works, "block": made["block"], "clock": made["clock"]}
         place, node = self.places[0].name, self.nodes[-1].name
         if not self.reaches(place, node, _nobodys_port, _pass_s):
             raise MissingCapability(

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from clusters.providers._clocks import AgentClocks
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from harness.core.cluster import DATA_DIR, Endpoint, Node, Pair, Place, Process, ProcessState
 from harness.core.descriptor import Descriptor
@@ -84,7 +85,7 @@ class Netns:
         )
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
-            names = ("netns", "block", "client-places", "signal", "restart", "cgroup", "users")
+            names = ("netns", "block", "client-places", "signal", "restart", "cgroup", "users", "clock")
             return dict.fromkeys(names, reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
@@ -142,8 +143,8 @@ class Netns:
         return cluster
 
 
-class NetnsCluster:
-    """A cluster; implements `harness.core.cluster.Cluster`, `Network` and `Processes`.
+class NetnsCluster(AgentClocks):
+    """A cluster; implements `harness.core.cluster.Cluster`, `Network`, `Processes` and `Clocks`.
 
     Any thread may call it; requests to the agent take turns.
     """
@@ -164,6 +165,7 @@ class NetnsCluster:
         self.capabilities: Mapping[str, str | None] = {}
         self.network = self
         self.process = self
+        self.clock = self
         self._run_dir = run_dir
         self._logs = run_dir / "logs"
         self._ends: tuple[Node | Place, ...] = (*nodes, *places)
