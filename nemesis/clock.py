@@ -230,12 +230,15 @@ def _jumped(before: ClockReading, now: ClockReading, course: Course) -> bool:
 
 def _gains(now: ClockReading, later: ClockReading, course: Course) -> bool:
     """Whether between two readings a clock gained what a drift or a standstill makes it gain."""
-    gain = round((course.rate - 1) * (later.time_ns - now.time_ns))
+    gain = round((course.rate - 1) * (later.true_ns - now.true_ns))
+    mono = (
+        round((course.rate - 1) * (later.true_monotonic_ns - now.true_monotonic_ns))
+        if course.monotonic
+        else 0
+    )
     doubt = now.doubt_ns + later.doubt_ns
-    room = min(TOLERANCE_NS, abs(gain) // 2)
-    real = abs(later.offset_ns - now.offset_ns - gain) + doubt <= room
-    mono = gain if course.monotonic else 0
-    return real and abs(later.monotonic_ns - now.monotonic_ns - mono) + doubt <= room
+    real = _near(later.offset_ns - now.offset_ns, gain, doubt)
+    return real and _near(later.monotonic_ns - now.monotonic_ns, mono, doubt)
 
 
 def _strobes(
@@ -321,7 +324,7 @@ def _words(readings: _Readings) -> str:
 
 def _gain(key: _Key, now: ClockReading, later: ClockReading) -> str:
     gained = (later.offset_ns - now.offset_ns) / 1e6
-    passed = (later.time_ns - now.time_ns) / 1e6
+    passed = (later.true_ns - now.true_ns) / 1e6
     return f"{key[1]} ({now.pid}) on {key[0]} gained {gained:+.1f} ms in {passed:.1f} ms{_worked_out(now)}"
 
 

@@ -161,9 +161,10 @@ def reading(name: str, pid: int, start: int) -> list[dict[str, Any]]:
             "pid": pid,
             "start": start,
             "offset_ns": shown - (before + after) // 2,
+            "true_ns": (before + after) // 2,
             "monotonic_ns": mono_shown - (mono_before + mono_after) // 2,
+            "true_monotonic_ns": (mono_before + mono_after) // 2,
             "doubt_ns": max(after - before, mono_after - mono_before) // 2,
-            "time_ns": (mono_before + mono_after) // 2,
             "shifted": shifted,
             "how": how,
         }

@@ -2,9 +2,10 @@
 when it executes a program.
 
 The thread is seized, which sends it no signal, and interrupted, from which system calls restart by
-themselves. What it then does for us uses no memory of the process: system calls need registers only,
-and a page that is mapped for the call and unmapped after it serves as its stack (that of a Go program's
-thread may have no room at all). Signals wait meanwhile.
+themselves, but for a few (`epoll_wait` is the one that is met), which end as they do after SIGSTOP; a
+thread in one of those is left alone where there is another. What it then does for us uses no memory of
+the process: system calls need registers only, and a page that is mapped for the call and unmapped after
+it serves as its stack (that of a Go program's thread may have no room at all). Signals wait meanwhile.
 
 Only one tracer can hold a process; where there is one already, the kernel says EPERM. Source: ptrace(2).
 """
@@ -39,6 +40,9 @@ _WALL: Final = 0x40000000
 _MMAP: Final = 9
 _MUNMAP: Final = 11
 _page: Final = 4096
+_never_restarted: Final = frozenset(  # see signal(7); epoll, semaphores, signals waited for, io_getevents
+    {"232", "281", "441", "65", "220", "128", "208", "333"}
+)
 _interrupt_s: Final = 1.0
 _exec_s: Final = 10.0
 
@@ -141,14 +145,24 @@ class Held:
         return status
 
 
+def willing(pid: int) -> int:
+    """A thread of the process that is best asked: one that is in no call which an interruption ends."""
+    threads = sorted((int(t.name) for t in Path(f"/proc/{pid}/task").iterdir()), key=lambda t: t != pid)
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/task/{thread}/syscall").read_text().split()[0] not in _never_restarted:
+                return thread
+    return pid
+
+
 def read_clocks(pid: int, gate: int, function: int, clocks: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """What the process's own `clock_gettime` at `function` says: for each of `clocks` (before, shown,
-    after), where before and after are the true times around it.
+    """What the process's own `clock_gettime` at `function` says, called by a thread of it: for each of
+    `clocks` (before, shown, after), where before and after are the true times around it.
 
     Raises: OSError; PermissionError when another tracer holds the process.
     """
     found = []
-    with Held(pid, gate) as held, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
+    with Held(willing(pid), gate) as held, Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         page = held.system_call(_MMAP, 0, _page, 3, 0x22, -1, 0)
         if page < 0:
             raise OSError(-page, f"process {pid} has no page left: {os.strerror(-page)}")

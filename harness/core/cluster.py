@@ -102,8 +102,8 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClockReading(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process's clocks showed at `time_ns` (CLOCK_MONOTONIC): CLOCK_REALTIME and CLOCK_MONOTONIC,
-    each less the true one, exact to `doubt_ns`.
+    """What one process's clocks showed, less the true ones: CLOCK_REALTIME `offset_ns` when it truly was
+    `true_ns`, CLOCK_MONOTONIC `monotonic_ns` at `true_monotonic_ns`; all exact to `doubt_ns`.
 
     `how` is `call` when the process itself made the reading, through the function that it calls;
     `memory` where it could not be asked to (it is paused, or traced by another) and what that function
@@ -114,9 +114,10 @@ class ClockReading(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     start: int
     offset_ns: int
+    true_ns: int
     monotonic_ns: int
+    true_monotonic_ns: int
     doubt_ns: int
-    time_ns: int
     shifted: bool
     how: str
 

@@ -81,8 +81,10 @@ class FakeCluster:
         wave = course.swing_ns if course.half_ns and passed // course.half_ns % 2 else 0
         off = course.offset_ns + wave + round((course.rate - 1) * passed)
         names = {"name": state.name, "pid": state.pid, "start": state.start, "how": "call"}
-        seen = {"offset_ns": off, "monotonic_ns": off if course.monotonic else 0, "shifted": passed > 0}
-        return (ClockReading(**names, **seen, doubt_ns=1000, time_ns=now),) if state.alive else ()
+        mono = off if course.monotonic else 0
+        seen = {"offset_ns": off, "monotonic_ns": mono, "true_ns": now, "true_monotonic_ns": now}
+        one = ClockReading(**names, **seen, shifted=passed > 0, doubt_ns=1000)
+        return (one,) if state.alive else ()
 
 
 def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -> FaultContext:
