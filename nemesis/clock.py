@@ -58,7 +58,7 @@ CLOCK: Final = Descriptor(
             default=0.0,
             least=-_most_s,
             most=_most_s,
-            summary="seconds ahead, or with a minus behind; also how far a strobe goes (0: drawn, up to an hour)",
+            summary="seconds that a jump or strobe is ahead, with a minus behind (0: drawn, up to 3600; monotonic 2)",
         ),
         Option(
             name="rate",
@@ -77,7 +77,7 @@ CLOCK: Final = Descriptor(
         Option(
             name="monotonic",
             default=False,
-            summary="CLOCK_MONOTONIC goes wrong, too; running backwards, it does what no real machine's does",
+            summary="CLOCK_MONOTONIC goes wrong, too; set back it does what no real machine's does, and timers wait",
         ),
     ),
     needs=frozenset({"clock"}),
@@ -85,6 +85,7 @@ CLOCK: Final = Descriptor(
 )
 TOLERANCE_NS: Final = 5_000_000
 _JUMPS_S: Final = (0.25, 2.0, 30.0, 600.0, 3600.0)
+_SMALL_S: Final = (0.05, 0.25, 1.0, 2.0)  # of a monotonic clock: timers wait as long when it comes back
 _RATES: Final = (0.5, 0.9, 1.1, 1.5, 3.0)
 _STROBES_MS: Final = (50, 100, 250)
 _WATCH_S: Final = 0.25  # how long a drift or a standstill is watched
@@ -182,7 +183,7 @@ class Clock(targets.OnNodes):
     def _course(self, ctx: FaultContext, motion: str) -> tuple[Course, str]:
         """What a motion comes to, with what the options leave open drawn; and in words."""
         options, rng = self.options, ctx.rng
-        drawn_s = rng.choice(_JUMPS_S) * rng.choice((1, -1))
+        drawn_s = rng.choice(_SMALL_S if options["monotonic"] else _JUMPS_S) * rng.choice((1, -1))
         by_s: float = options["jump_s"] or drawn_s
         rate: float = rng.choice(_RATES) if options["rate"] == 1.0 else options["rate"]
         half_ms: int = options["strobe_ms"] or rng.choice(_STROBES_MS)

