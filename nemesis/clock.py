@@ -270,17 +270,17 @@ def _strobes(
 
 def _after(was: _Readings, now: _Readings) -> tuple[bool, str]:
     """Whether a clock is still not what it was before, and what was seen."""
-    wrong = [
-        key
-        for key in was.keys() & now.keys()
-        if not _near(now[key].offset_ns, was[key].offset_ns, now[key].doubt_ns)
-        or not _near(now[key].monotonic_ns, was[key].monotonic_ns, now[key].doubt_ns)
-        or now[key].shifted != was[key].shifted
-    ]
+    wrong = [key for key in was.keys() & now.keys() if not _restored(was[key], now[key])]
     said = f"process clocks: {_words(now)}"
     if wrong:
         said += f"; not as before: {', '.join(f'{name} on {node}' for node, name, _ in sorted(wrong))}"
     return bool(wrong), said
+
+
+def _restored(before: ClockReading, now: ClockReading) -> bool:
+    room = TOLERANCE_NS + before.doubt_ns + now.doubt_ns
+    gone = now.offset_ns - before.offset_ns, now.monotonic_ns - before.monotonic_ns
+    return now.shifted == before.shifted and all(abs(each) <= room for each in gone)
 
 
 def _near(found: int, wanted: int, doubt: int) -> bool:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from clusters.means import procfs, tracing, vdso
+from clusters.means.tracing import Reading
 from clusters.means.vdso import RATE_ONE, Block, Unfit, Vdso, standing
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def reading(name: str, pid: int, start: int) -> list[dict[str, Any]]:
             shifted = one.engaged
             threads = procfs.thread_states(pid, start)
             if threads and "T" not in threads and "t" not in threads and not tracing.shadow_stack(pid):
-                found = _aside(partial(tracing.read_clocks, pid, one.gate, one.function, _clocks))
+                found = _aside(partial(tracing.read_clocks, pid, one.gate, one.probe, one.function, _clocks))
             if found is not None:
                 how = "call"
             else:
@@ -171,9 +172,9 @@ def reading(name: str, pid: int, start: int) -> list[dict[str, Any]]:
     ]
 
 
-def _evaluated(clock: int, block: Block) -> tuple[int, int, int]:
+def _evaluated(clock: int, block: Block) -> Reading:
     now = time.clock_gettime_ns(clock)
-    return now, block.shown(now), now
+    return Reading(now, block.shown(now), now)
 
 
 def _members(house: House) -> list[tuple[str, int, int]]:
@@ -195,7 +196,7 @@ def _members(house: House) -> list[tuple[str, int, int]]:
     return sorted(found, key=lambda one: (one[1] not in sessions, one[1]))
 
 
-def _aside(read: Callable[[], list[tuple[int, int, int]]]) -> list[tuple[int, int, int]] | None:
+def _aside(read: Callable[[], list[Reading]]) -> list[Reading] | None:
     """What `read` returns in a child; None when it fails there for another reason than the process's end."""
     told, tells = os.pipe2(os.O_CLOEXEC)
     child = os.fork()
@@ -216,10 +217,10 @@ def _aside(read: Callable[[], list[tuple[int, int, int]]]) -> list[tuple[int, in
     answer = json.loads(data or b'{"failed": 0}')
     if "gone" in answer:
         raise ProcessLookupError
-    return [tuple(one) for one in answer["read"]] if "read" in answer else None
+    return [Reading(*one) for one in answer["read"]] if "read" in answer else None
 
 
-def _answer(read: Callable[[], list[tuple[int, int, int]]], tells: int) -> NoReturn:
+def _answer(read: Callable[[], list[Reading]], tells: int) -> NoReturn:
     try:
         signal.set_wakeup_fd(-1)
         try:

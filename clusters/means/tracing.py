@@ -21,7 +21,7 @@ import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _POKEDATA: Final = 5
 _CONT: Final = 7
@@ -43,6 +43,8 @@ _page: Final = 4096
 _never_restarted: Final = frozenset(  # see signal(7); epoll, semaphores, signals waited for, io_getevents
     {"232", "281", "441", "65", "220", "128", "208", "333"}
 )
+_looks: Final = 5
+_brief_ns: Final = 100_000  # a look that takes longer was disturbed
 _released: Final = signal.SIGCONT
 _interrupt_s: Final = 1.0
 _exec_s: Final = 10.0
@@ -69,6 +71,14 @@ def _ptrace(request: int, tid: int, address: int = 0, data: object = 0) -> None:
     if _libc.ptrace(request, tid, address, data) < 0:
         number = ctypes.get_errno()
         raise OSError(number, f"ptrace({request:#x}) of {tid}: {os.strerror(number)}")
+
+
+class Reading(NamedTuple):
+    """What a clock showed, and the true times before and after that, all in ns."""
+
+    before: int
+    shown: int
+    after: int
 
 
 class Held:
@@ -113,12 +123,9 @@ class Held:
         """Have the thread make a system call; its answer, negative for an error."""
         return self._run(self._gate, number, arguments, self._registers.rsp)
 
-    def call(self, function: int, page: int, *arguments: int) -> int:
-        """Have it call a function, with the end of `page` for its stack; the answer."""
-        stack = page + _page - 64  # 16 bytes aligned, as before a call
-        with Path(f"/proc/{self.tid}/mem").open("r+b", buffering=0) as memory:
-            os.pwrite(memory.fileno(), struct.pack("<Q", self._gate + 2), stack - 8)
-        return self._run(function, 0, arguments, stack - 8)
+    def run(self, routine: int, page: int, *arguments: int) -> int:
+        """Have it run a routine that ends with an `int3`, with the end of `page` for its stack; the answer."""
+        return self._run(routine, 0, arguments, page + _page)
 
     def _run(self, address: int, number: int, arguments: tuple[int, ...], stack: int) -> int:
         now = _Registers.from_buffer_copy(self._registers)
@@ -156,9 +163,9 @@ def willing(pid: int) -> int:
     return pid
 
 
-def read_clocks(pid: int, gate: int, function: int, clocks: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """What the process's own `clock_gettime` at `function` says, called by a thread of it: for each of
-    `clocks` (before, shown, after), where before and after are the true times around it.
+def read_clocks(pid: int, gate: int, probe: int, function: int, clocks: tuple[int, ...]) -> list[Reading]:
+    """What the process's own `clock_gettime` at `function` says of each of `clocks`, called by a thread of
+    it that asks the kernel just before and after; `gate` and `probe` are in `vdso_x86_64`.
 
     Raises: OSError; PermissionError when another tracer holds the process.
     """
@@ -167,20 +174,24 @@ def read_clocks(pid: int, gate: int, function: int, clocks: tuple[int, ...]) -> 
         page = held.system_call(_MMAP, 0, _page, 3, 0x22, -1, 0)
         if page < 0:
             raise OSError(-page, f"process {pid} has no page left: {os.strerror(-page)}")
-        for clock in clocks:
-            best: tuple[int, int, int] | None = None
-            for _ in range(3):
-                before = time.clock_gettime_ns(clock)
-                answer = held.call(function, page, clock, page)
-                after = time.clock_gettime_ns(clock)
-                if answer:
-                    raise OSError(-answer, f"process {pid} cannot read clock {clock}: {os.strerror(-answer)}")
-                seconds, ns = struct.unpack("<qq", os.pread(memory.fileno(), 16, page))
-                if best is None or after - before < best[2] - best[0]:
-                    best = (before, seconds * 1_000_000_000 + ns, after)
-            assert best is not None
-            found.append(best)
-        held.system_call(_MUNMAP, page, _page)
+        try:
+            for clock in clocks:
+                looks = []
+                for _ in range(_looks):
+                    answer = held.run(probe, page, clock, page, function)
+                    if answer:
+                        text = f"process {pid} cannot read clock {clock}: {os.strerror(-answer)}"
+                        raise OSError(-answer, text)
+                    words = struct.unpack("<6q", os.pread(memory.fileno(), 48, page))
+                    before, shown, after = (
+                        s * 1_000_000_000 + ns for s, ns in zip(*[iter(words)] * 2, strict=True)
+                    )
+                    looks.append(Reading(before, shown, after))
+                    if after - before < _brief_ns:
+                        break
+                found.append(min(looks, key=lambda look: look.after - look.before))
+        finally:
+            held.system_call(_MUNMAP, page, _page)
     return found
 
 

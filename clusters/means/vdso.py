@@ -203,6 +203,11 @@ class Vdso:
         return self.base + self._room + stub.GATE
 
     @property
+    def probe(self) -> int:
+        """Address of a routine that reads a clock through `function`, between two true readings."""
+        return self.base + self._room + stub.PROBE
+
+    @property
     def function(self) -> int:
         """Address of `clock_gettime`, as the process calls it."""
         return self.base + self._layout.entries["__vdso_clock_gettime"]

@@ -119,6 +119,23 @@ course:                         # rdi: true time, r8: which clocks -> rax: secon
 gate:                           # for whoever holds the thread: any system call, and back to him
     syscall
     int3
+
+probe:                          # likewise: edi: which, rsi: where to, rdx: a clock_gettime
+    mov ebx, edi
+    mov rbp, rsi
+    mov r12, rdx
+    mov eax, 228
+    syscall                     # the true time before
+    mov edi, ebx
+    lea rsi, [rbp+16]
+    call r12
+    mov r13, rax
+    mov edi, ebx
+    lea rsi, [rbp+32]
+    mov eax, 228
+    syscall                     # and after
+    mov rax, r13
+    int3
     .balign 64
 version:
 """
@@ -128,9 +145,10 @@ CODE: Final = bytes.fromhex(
     "00ca9a3b48037e08e8830000004889064889560831c0c3b8600000000f0585c075f44885ff74ef4889fe48693e40420f"
     "0048037e084869ffe80300004531c0e84c00000048890689d031d2b9e8030000f7f14889460831c0c3574883ec104889"
     "e6bf05000000b8e40000000f0548693c2400ca9a3b48037c24084531c0e80e0000004883c4105f4885ff7403488907c3"
-    "4c8d0d79000000450fb6114489d083e0016bc0504d8d5c01084d01c34889f9492b0b31d2498b43184885c074114889c8"
+    "4c8d0db9000000450fb6114489d083e0016bc0504d8d5c01084d01c34889f9492b0b31d2498b43184885c074114889c8"
     "49f7731883e00148f7d84923432049034308489149f76b10480facd0204801c8453a1175b24801f84899b900ca9a3b48"
-    "f7f94885d279064801ca48ffc8c30f05cc66662e0f1f8400000000000f1f4000"
+    "f7f94885d279064801ca48ffc8c30f05cc89fb4889f54989d4b8e40000000f0589df488d751041ffd44989c589df488d"
+    "7520b8e40000000f054c89e8cc66662e0f1f84000000000066662e0f1f84000000000066662e0f1f8400000000006690"
 )
 
 # Offsets in it.
@@ -138,4 +156,5 @@ CLOCK_GETTIME: Final = 0x0
 GETTIMEOFDAY: Final = 0x47
 TIME: Final = 0x89
 GATE: Final = 0x12E
-VERSION: Final = 0x140  # from here on it is data
+PROBE: Final = 0x131
+VERSION: Final = 0x180  # from here on it is data
