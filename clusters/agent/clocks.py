@@ -19,7 +19,6 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from clusters.means import procfs, tracing, vdso
@@ -182,16 +181,12 @@ def _members(house: House) -> list[tuple[str, int, int]]:
     session of its own."""
     sessions = {one.pid: name for name, one in house.processes.items() if one.stat() is not None}
     found = []
-    for entry in Path("/proc").iterdir() if sessions else ():
-        if not entry.name.isdecimal():
-            continue
-        pid = int(entry.name)
+    for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdecimal()) if sessions else ():  # noqa: PTH208 - twice as quick
         try:
             name = sessions.get(os.getsid(pid))
         except OSError:
             continue
-        stat = procfs.stat(pid) if name is not None else None
-        if name is not None and stat is not None and stat.state not in "ZX":
+        if name is not None and (stat := procfs.stat(pid)) is not None and stat.state not in "ZX":
             found.append((name, pid, stat.start))
     return sorted(found, key=lambda one: (one[1] not in sessions, one[1]))
 
