@@ -145,7 +145,7 @@ def reading(name: str, pid: int, start: int) -> list[dict[str, Any]]:
             one.install()  # its gate is what the call returns to; nothing else leads there
             shifted = one.engaged
             threads = procfs.thread_states(pid, start)
-            if threads and "T" not in threads and "t" not in threads and not tracing.shadow_stack(pid):
+            if threads and "T" not in threads and "t" not in threads and not tracing.delicate(pid):
                 found = _aside(partial(tracing.read_clocks, pid, one.gate, one.probe, one.function, _clocks))
             if found is not None:
                 how = "call"
@@ -198,18 +198,12 @@ def _aside(read: Callable[[], list[Reading]]) -> list[Reading] | None:
     if child == 0:
         _answer(read, tells)
     os.close(tells)
-    data = b""
     with os.fdopen(told, "rb", buffering=0) as pipe:
-        deadline = time.monotonic() + _read_s
-        while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            some = pipe.read(65536)
-            if not some:
-                break
-            data += some
-    if os.waitpid(child, os.WNOHANG if not data else 0)[0] == 0:
-        # it holds a thread and is in the middle of something: killed, it would leave it there
-        raise OSError("a process does not go on while its clock is read")
-    answer = json.loads(data or b'{"failed": 0}')
+        if not select.select([pipe], [], [], _read_s)[0]:
+            # it holds a thread and is in the middle of something: killed, it would leave it there
+            raise OSError("a process does not go on while its clock is read")
+        answer = json.loads(pipe.read(65536) or b'{"failed": 0}')
+    os.waitpid(child, 0)
     if "gone" in answer:
         raise ProcessLookupError
     return [Reading(*one) for one in answer["read"]] if "read" in answer else None

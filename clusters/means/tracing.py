@@ -273,7 +273,14 @@ def await_tracer() -> None:
         raise TimeoutError(f"nobody came to hold this process within {_exec_s:g} s")
 
 
-def shadow_stack(pid: int) -> bool:
-    """Whether the process has a second stack of return addresses, which none of ours would be on."""
-    text = Path(f"/proc/{pid}/status").read_text(errors="replace")
-    return any("shstk" in line for line in text.splitlines() if line.startswith("x86_Thread_features:"))
+def delicate(pid: int) -> bool:
+    """Whether a call on its behalf could end the process: it has a second stack of return addresses, which
+    none of ours would be on, or filters its system calls more than we are filtered."""
+    theirs, ours = _status(pid), _status(os.getpid())
+    stack = "shstk" in theirs.get("x86_Thread_features", "")
+    return stack or any(theirs.get(key) != ours.get(key) for key in ("Seccomp", "Seccomp_filters"))
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)

@@ -265,6 +265,42 @@ def test_a_paused_process_stays_so_and_is_worked_out(teller: Teller) -> None:
     assert teller.read()["how"] == "call"
 
 
+HOLDER = "import sys; from clusters.means import tracing as t; t._ptrace(t._SEIZE, int(sys.argv[1])); print(); input()"
+FILTER = """
+import ctypes, time
+class Filter(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_void_p)]
+code = (ctypes.c_uint64 * 1)(0x7FFF000000000006)  # allow everything
+prctl = ctypes.CDLL(None).prctl
+assert prctl(38, 1, 0, 0, 0) == 0
+assert prctl(22, 2, ctypes.byref(Filter(1, ctypes.addressof(code))), 0, 0) == 0
+print(flush=True)
+time.sleep(100)
+"""
+
+
+def test_what_is_traced_by_another_is_worked_out(teller: Teller) -> None:
+    argv = [sys.executable, "-uc", HOLDER, str(teller.pid)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        teller.go(offset_ns=HOUR)
+        one = teller.read()
+        holder.communicate(b"\n")
+    assert (one["how"], one["shifted"]) == ("memory", True)
+    assert abs(one["offset_ns"] - HOUR) < CLOSE
+    assert teller.read()["how"] == "call"
+
+
+def test_a_process_that_filters_its_calls_is_asked_for_none() -> None:
+    with subprocess.Popen([sys.executable, "-c", FILTER], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        (one,) = clocks.reading("f", process.pid, procfs.stat(process.pid).start)  # type: ignore[union-attr]
+        process.kill()
+    assert one["how"] == "memory"
+
+
 def test_a_process_that_is_gone_has_no_clock(teller: Teller) -> None:
     teller.process.kill()
     teller.process.wait()
