@@ -6,6 +6,7 @@
     start(node, after_s)               start what does not run on the node, so much later than the step before
     unlimit(fault)                     lift the limits of processors, memory or descriptors that the fault set
     unloop(fault)                      let be what the fault kills again and again
+    unshift(fault, node)               give the node's processes the clocks back that the fault changed
 
 The controller works them off after each fault and once more, from the ledger, before the final
 reads. All of them act on the nodes alone: where nodes ended with their run, so did what is to be
@@ -31,6 +32,7 @@ PRIMITIVES: Final[dict[str, Callable[..., Any]]] = {
     "start": lambda cluster, node, after_s=0.0: _start(cluster, node, after_s),
     "unlimit": lambda cluster, fault: cluster.limits.unlimit(fault),
     "unloop": lambda cluster, fault: cluster.process.unloop(fault),
+    "unshift": lambda cluster, fault, node: cluster.clock.unshift(fault, node),
 }
 
 

@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from clusters.agent import network, node
+from clusters.agent import clocks, network, node
 from clusters.agent.estate import Answer, Estate, Refusal
 from clusters.means import cgroup, kernel, namespaces, nfqueue, procfs
 from clusters.means.dockerd import Daemon, DaemonError, clear
@@ -110,7 +110,7 @@ class Containers(Estate):
         for house in self._houses.values():
             house.ready()
         inits = {name: [one.pid, one.start] for name, one in self._containers.items()}
-        cannot = {"block": self._no_block, "shape": nfqueue.why_not()}
+        cannot = {"block": self._no_block, "shape": nfqueue.why_not(), "clock": clocks.why_not()}
         result = {"names": list(self._nets), "inits": inits, "cannot": cannot}
         return result, list(self._nets.values())
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from clusters.agent import network, node
+from clusters.agent import clocks, network, node
 from clusters.agent.shaping import Broken, Shaper, hardware_address
 from clusters.means import cgroup, kernel, namespaces, nfqueue, procfs, userns
 from clusters.means.nft import Blocks, Nft, Side, queue_table_of
@@ -65,6 +65,9 @@ class House:
         self.name = name
         self.pid = pid
         self.processes: dict[str, Incarnation] = {}
+        self.at_exec: Callable[[int], None] | None = (
+            None  # called with the pid of what executes, before it begins
+        )
         self._sock = sock
         self._logs = logs
         self._hello: tuple[int, int, int] = (0, 0, 0)  # inner pid, start, our pid
@@ -82,7 +85,7 @@ class House:
         """
         one = Incarnation(spec)
         where = f"{self.name}: {spec['name']}"
-        data = json.dumps(spec).encode()
+        data = json.dumps({**spec, "held": self.at_exec is not None}).encode()
         if len(data) > node.LARGEST:
             raise Refusal("prepare", f"{where}: its files hold over {node.LARGEST} bytes of text")
         log = os.open(self._logs / f"{spec['name']}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -96,7 +99,11 @@ class House:
         finally:
             os.close(spec_fd)
             os.close(log)
-        answer = self._expect(("started", "failed"))
+        if self.at_exec is None:
+            answer = self._expect(("started", "failed"))
+        elif "hello" in (answer := self._expect(("hello", "failed"))):
+            self._hold(where)
+            answer = self._expect(("started", "failed"))
         if "failed" in answer:
             if answer["stage"] == "exec":
                 text = f"{where} cannot be executed: {spec['argv'][0]}: {answer['failed']}"
@@ -147,6 +154,15 @@ class House:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(one.pid, number)
 
+    def _hold(self, where: str) -> None:
+        """Do what is to be done to a process that executes its program just now."""
+        assert self.at_exec is not None
+        try:
+            self.at_exec(self._hello[2])
+        except OSError as e:
+            self._expect(("started", "failed"))
+            raise Refusal("setup", f"{where} cannot be changed at its start: {e}") from None
+
     def _expect(self, kinds: tuple[str, ...]) -> dict[str, Any]:
         deadline = time.monotonic() + _answer_s
         while True:
@@ -192,10 +208,11 @@ class Flap(NamedTuple):
     on: bool = True
 
 
-class Estate:
+class Estate(clocks.Clocks):
     """All of it. `do` answers one request; see the methods that begin with `do_`."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.open = True
         self._pids = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._run = ""
@@ -256,6 +273,7 @@ class Estate:
         cannot = {
             "block": self._no_block,
             "shape": nfqueue.why_not(),
+            "clock": clocks.why_not(),
             "cgroup": no_group,
             "users": userns.lonely(),
             **no_limit,

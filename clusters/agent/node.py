@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from clusters.means import kernel, procfs
+from clusters.means import kernel, procfs, tracing
 
 LARGEST: Final = 4 << 20  # bytes of what says how to start a process, the text of its files included
 _exec_s: Final = 10.0
@@ -200,6 +200,8 @@ class Init:
             os.setsid()
             with contextlib.suppress(OSError):  # nobody spared us
                 Path("/proc/self/oom_score_adj").write_text("0")
+            if spec["held"]:
+                tracing.expect_tracer()
             self._say({"hello": os.getpid(), "start": procfs.own_start()})
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(log, 1)
@@ -209,6 +211,8 @@ class Init:
                 os.setgid(user[1])
                 os.setuid(user[0])
             env = {"PATH": _path, "HOME": "/tmp", "LANG": "C.UTF-8", **spec["env"]}
+            if spec["held"]:
+                tracing.await_tracer()
             os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 - a shell is what we do without
         except OSError as e:
             os.write(tells, (e.strerror or str(e)).encode())

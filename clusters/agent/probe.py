@@ -13,14 +13,16 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
-from clusters.agent import network
+from clusters.agent import clocks, network
 from clusters.means import cgroup, enclosure, kernel, namespaces, nfqueue, userns
 from clusters.means.nft import Blocks, Nft, find_program
 
 
 def probe() -> dict[str, str | None]:
     """Capability -> None, or the reason why not and what to do."""
-    base = _base()
+    base = _enter()
+    clock = base or clocks.why_not()  # while a child has a PID namespace to be in
+    base = base or _make()
     found: dict[str, str | None] = dict.fromkeys(
         ("netns", "client-places", "signal", "restart", "descriptor-limit"), base
     )
@@ -29,10 +31,11 @@ def probe() -> dict[str, str | None]:
     found["cgroup"] = base or cgroup.hierarchy()[1]
     found |= {f"{c}-limit": base or cgroup.controlling(c)[1] for c in cgroup.CONTROLLERS}
     found["users"] = base or userns.lonely()
+    found["clock"] = base or clock
     return found
 
 
-def _base() -> str | None:
+def _enter() -> str | None:
     if find_program("ip") is None:
         return "the command ip is missing; install iproute2"
     if not userns.privileged():
@@ -41,6 +44,10 @@ def _base() -> str | None:
             bare = "root has no rights of root in this container, and " if os.geteuid() == 0 else ""
             return bare + userns.refusal(refused, userns.settings())
         userns.enter()
+    return None
+
+
+def _make() -> str | None:
     try:
         kernel.unshare(kernel.CLONE_NEWNET | kernel.CLONE_NEWNS | kernel.CLONE_NEWUTS | kernel.CLONE_NEWPID)
     except OSError as e:

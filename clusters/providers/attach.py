@@ -16,7 +16,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from harness.core.cluster import Echoes, Node, Pair, Place, Process, ProcessState, Shaping
+from harness.core.cluster import (
+    ClockReading,
+    Course,
+    Echoes,
+    Node,
+    Pair,
+    Place,
+    Process,
+    ProcessState,
+    Shaping,
+)
 from harness.core.descriptor import Descriptor
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
 
@@ -36,6 +46,7 @@ _refused: Final[dict[str, str]] = {
     "signal": f"{_not_ours}, and signals no process",
     "restart": f"{_not_ours}, and starts no process",
     **dict.fromkeys(("cpu-limit", "memory-limit", "descriptor-limit"), f"{_not_ours}, and limits nothing"),
+    "clock": f"{_not_ours}, and changes no clock",
     "keep": "an attached cluster stands anyway",
 }
 _end_s: Final = 2.0
@@ -93,7 +104,7 @@ class AttachedCluster:
         self.inits: Mapping[str, tuple[int, int]] = {}
         self.network = self
         self.process = self
-        self.limits = self
+        self.limits = self.clock = self
         self._logs = run_dir.resolve() / "logs"
         self._helpers: list[subprocess.Popen[bytes]] = []
 
@@ -204,6 +215,15 @@ class AttachedCluster:
 
     def usage(self, node: str, kind: str) -> Mapping[str, Any]:
         _refuse("cpu-limit")
+
+    def shift(self, fault: str, node: str, course: Course) -> Mapping[str, Any]:
+        _refuse("clock")
+
+    def unshift(self, fault: str, node: str) -> Mapping[str, Any]:
+        return {"processes": [], "took_ms": 0.0}
+
+    def clocks(self, node: str) -> tuple[ClockReading, ...]:
+        return ()
 
 
 def _refuse(capability: str) -> NoReturn:

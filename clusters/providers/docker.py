@@ -70,7 +70,17 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = ("docker", "client-places", "block", "shape", "signal", "restart", "keep", "descriptor-limit")
+_names: Final = (
+    "docker",
+    "client-places",
+    "block",
+    "shape",
+    "signal",
+    "restart",
+    "clock",
+    "keep",
+    "descriptor-limit",
+)
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"

@@ -29,6 +29,7 @@ import msgspec
 from clusters.means.crashloop import Loops
 from clusters.means.limits import NodeLimits
 from clusters.providers import _zones
+from clusters.providers._clocks import AgentClocks
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from harness.core.cluster import (
     DATA_DIR,
@@ -99,7 +100,17 @@ class Netns:
         )
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
-            names = ("netns", "block", "shape", "client-places", "signal", "restart", "cgroup", "users")
+            names = (
+                "netns",
+                "block",
+                "shape",
+                "client-places",
+                "signal",
+                "restart",
+                "cgroup",
+                "users",
+                "clock",
+            )
             return dict.fromkeys((*names, "cpu-limit", "memory-limit", "descriptor-limit"), reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
@@ -160,8 +171,8 @@ class Netns:
         return cluster
 
 
-class NetnsCluster:
-    """A cluster; implements `harness.core.cluster.Cluster`, `Network` and `Processes`.
+class NetnsCluster(AgentClocks):
+    """A cluster; implements `harness.core.cluster.Cluster`, `Network`, `Processes` and `Clocks`.
 
     Any thread may call it; requests to the agent take turns.
     """
@@ -183,6 +194,7 @@ class NetnsCluster:
         self.capabilities: Mapping[str, str | None] = {}
         self.network = self
         self.process = self
+        self.clock = self
         self._run_dir = run_dir
         self._logs = run_dir / "logs"
         self._ends: tuple[Node | Place, ...] = (*nodes, *places)

@@ -130,6 +130,39 @@ class Echoes(msgspec.Struct, frozen=True, kw_only=True):
     kbit: float | None
 
 
+class Course(msgspec.Struct, frozen=True, kw_only=True):
+    """How clocks go from the moment this is set, compared with the true ones: what they show is true
+    time + `offset_ns` + (`rate` - 1) x the time since then (a rate of 0 stands still) + `swing_ns` in
+    every other `half_ns` (0: in none). The monotonic clock keeps true time unless `monotonic`."""
+
+    offset_ns: int = 0
+    rate: float = 1.0
+    half_ns: int = 0
+    swing_ns: int = 0
+    monotonic: bool = False
+
+
+class ClockReading(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process's clocks showed, less the true ones: CLOCK_REALTIME `offset_ns` when it truly was
+    `true_ns`, CLOCK_MONOTONIC `monotonic_ns` at `true_monotonic_ns`; all exact to `doubt_ns`.
+
+    `how` is `call` when the process itself made the reading, through the function that it calls;
+    `memory` where it could not be asked to (it is paused, or traced by another) and what that function
+    would return was worked out from its memory. `shifted`: whether the function is not the kernel's own.
+    """
+
+    name: str
+    pid: int
+    start: int
+    offset_ns: int
+    true_ns: int
+    monotonic_ns: int
+    true_monotonic_ns: int
+    doubt_ns: int
+    shifted: bool
+    how: str
+
+
 class Network(Protocol):
     """What the network between nodes and places can be made to do."""
 
@@ -228,6 +261,26 @@ class Limits(Protocol):
         """
 
 
+class Clocks(Protocol):
+    """What can be done to the clocks of a node's processes; the machine's own is never touched.
+
+    These are *process clocks*: what a program reads through the C library or its language's runtime.
+    Raw system calls, the kernel's timers, absolute waits and the times of files keep true time.
+    """
+
+    def shift(self, fault: str, node: str, course: Course) -> Mapping[str, Any]:
+        """Put the node's processes on `course`, those that are started later included.
+
+        Of several faults' courses the one set last is in force. Returns facts: `processes`, `took_ms`.
+        """
+
+    def unshift(self, fault: str, node: str) -> Mapping[str, Any]:
+        """End what `fault` set; nothing happens if it set nothing."""
+
+    def clocks(self, node: str) -> tuple[ClockReading, ...]:
+        """What the clocks of each process of the node show now, in well under 0.1 s."""
+
+
 class Cluster(Protocol):
     """What the harness and the faults act on. Nodes may come and go during a run."""
 
@@ -246,11 +299,13 @@ class Cluster(Protocol):
     @property
     def limits(self) -> Limits: ...
     @property
+    def clock(self) -> Clocks: ...
+    @property
     def capabilities(self) -> Mapping[str, str | None]:
         """Capability name -> None where it works here, else the reason why not.
 
-        Names: `block`, `shape`, `client-places`, `signal`, `restart`, `keep` (the cluster can stand when its
-        run is over), `cpu-limit`, `memory-limit`, `descriptor-limit`; more arrive with their faults.
+        Names: `block`, `shape`, `client-places`, `signal`, `restart`, `clock`, `keep` (the cluster can stand
+        when its run is over), `cpu-limit`, `memory-limit`, `descriptor-limit`; more arrive with their faults.
         """
 
     @property

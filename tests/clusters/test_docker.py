@@ -15,7 +15,7 @@ from clusters.providers.docker import Docker
 from harness.core.errors import MissingCapability, UsageError
 from tests.clusters.fake_dockerd import folder, saying
 
-CAPABILITIES = {"docker", "client-places", "block", "shape", "signal", "restart", "keep"}
+CAPABILITIES = {"docker", "client-places", "block", "shape", "signal", "restart", "clock", "keep"}
 
 
 @pytest.mark.parametrize("address", ["unix:///no/such/docker.sock", "tcp://127.0.0.1:1"])

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import random
+import time
 from types import SimpleNamespace
 from typing import Any, cast
 
 import msgspec
 
-from harness.core.cluster import Cluster, Echoes, Endpoint, Node, Pair, Place, ProcessState, Shaping
+from harness.core.cluster import (
+    ClockReading,
+    Cluster,
+    Course,
+    Echoes,
+    Endpoint,
+    Node,
+    Pair,
+    Place,
+    ProcessState,
+    Shaping,
+)
 from harness.core.fault import FaultContext, Plan
 from harness.core.system import Status, System
 
@@ -19,7 +31,8 @@ class FakeCluster:
     def __init__(self, nodes: int) -> None:
         self.nodes = tuple(Node(f"n{i}", f"10.0.0.{i}") for i in range(1, nodes + 1))
         self.places = tuple(Place(f"c{i}", f"n{i}", f"10.0.1.{i}") for i in range(1, nodes + 1))
-        self.network = self.process = self.limits = self
+        self.network = self.process = self.limits = self.clock = self
+        self.courses: dict[str, dict[str, tuple[Course, int]]] = {}
         self.limited: dict[tuple[str, str], dict[str, float]] = {}  # (node, kind) -> fault -> amount
         self.met = 0
         half = nodes // 2
@@ -142,6 +155,25 @@ class FakeCluster:
             self.running[node] = msgspec.structs.replace(was, cpu_ticks=was.cpu_ticks + 1)
         return (self.running[node],)
 
+    def shift(self, fault: str, node: str, course: Course) -> dict[str, Any]:
+        self.courses.setdefault(node, {})[fault] = (course, time.monotonic_ns())
+        return {}
+
+    def unshift(self, fault: str, node: str) -> None:
+        self.courses.get(node, {}).pop(fault, None)
+
+    def clocks(self, node: str) -> tuple[ClockReading, ...]:
+        state, now = self.running[node], time.monotonic_ns()
+        course, since = next(reversed(self.courses.get(node, {}).values()), (Course(), now))
+        passed = now - since
+        wave = course.swing_ns if course.half_ns and passed // course.half_ns % 2 else 0
+        off = course.offset_ns + wave + round((course.rate - 1) * passed)
+        names = {"name": state.name, "pid": state.pid, "start": state.start, "how": "call"}
+        mono = off if course.monotonic else 0
+        seen = {"offset_ns": off, "monotonic_ns": mono, "true_ns": now, "true_monotonic_ns": now}
+        one = ClockReading(**names, **seen, shifted=passed > 0, doubt_ns=1000)
+        return (one,) if state.alive else ()
+
 
 def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -> FaultContext:
     roles = {n.name: Status(role="leader" if n.name == leader else "follower", term=3) for n in cluster.nodes}
@@ -161,6 +193,7 @@ def undo(cluster: FakeCluster, plan: Plan) -> None:
     known: dict[str, Any] = {
         "unblock": cluster.unblock,
         "unshape": cluster.unshape,
+        "unshift": cluster.unshift,
         "start": cluster.start,
         "signal": cluster.signal,
         "unloop": cluster.unloop,

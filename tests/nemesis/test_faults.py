@@ -37,6 +37,9 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nemesis.partition._CHANGES", 0)
     monkeypatch.setattr("nemesis.partition._PROBE_S", 0.02)
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
+    monkeypatch.setattr("nemesis.clock._WATCH_S", 0.02)
+    monkeypatch.setattr("nemesis.clock._STROBES_MS", (4,))
+    monkeypatch.setattr("nemesis.clock._LOOK_S", 0.001)
 
 
 def registered() -> list[Descriptor]:
