@@ -3,6 +3,7 @@
     unblock(fault)                     lift what the fault blocked
     signal(node, signal, pid, start)   to that very process, if it still is the one
     start(node)                        start what does not run on the node
+    mount(node)                        have the node's disk where it belongs
 
 The controller works them off after each fault and once more, from the ledger, before the final
 reads. All of them act on the nodes alone: where nodes ended with their run, so did what is to be
@@ -23,6 +24,7 @@ PRIMITIVES: Final[dict[str, Callable[..., Any]]] = {
     "signal": lambda cluster, node, signal, pid=None, start=None: cluster.process.signal(
         node, signal, pid=pid, start=start
     ),
+    "mount": lambda cluster, node: cluster.disk.mount(node),
     "start": lambda cluster, node: cluster.process.start(node),
 }
 

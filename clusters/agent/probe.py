@@ -14,17 +14,19 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
 from clusters.agent import network
-from clusters.means import cgroup, enclosure, kernel, namespaces, userns
+from clusters.means import cgroup, enclosure, kernel, loopdisk, namespaces, userns
 from clusters.means.nft import Blocks, Nft, find_program
 
 
 def probe() -> dict[str, str | None]:
     """Capability -> None, or the reason why not and what to do."""
+    loop = loopdisk.refusal()  # before we may have become root of a namespace of our own
     base = _base()
     found: dict[str, str | None] = dict.fromkeys(("netns", "client-places", "signal", "restart"), base)
     found["block"] = base or _block()
     found["cgroup"] = base or cgroup.hierarchy()[1]
     found["users"] = base or userns.lonely()
+    found["loop-disk"] = base or loop
     return found
 
 

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from clusters.providers._disks import Disks
 from harness.core.cluster import Node, Pair, Place, Process, ProcessState
 from harness.core.descriptor import Descriptor
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
@@ -34,6 +35,7 @@ _refused: Final[dict[str, str]] = {
     "client-places": "clients of an attached cluster all connect from this machine",
     "signal": f"{_not_ours}, and signals no process",
     "restart": f"{_not_ours}, and starts no process",
+    "loop-disk": f"{_not_ours}, and reaches no disk",
     "keep": "an attached cluster stands anyway",
 }
 _end_s: Final = 2.0
@@ -71,10 +73,20 @@ class Attach:
     def enclose(self) -> None:
         """Nothing is made that could be left."""
 
-    def resources(self, *, run: str, nodes: int) -> tuple[tuple[str, str], ...]:
+    def resources(
+        self, *, run: str, nodes: int, needs: frozenset[str] = frozenset()
+    ) -> tuple[tuple[str, str], ...]:
         return ()
 
-    def create(self, *, run: str, run_dir: Path, nodes: int, mounts: Mapping[str, str]) -> AttachedCluster:
+    def create(
+        self,
+        *,
+        run: str,
+        run_dir: Path,
+        nodes: int,
+        mounts: Mapping[str, str],
+        needs: frozenset[str] = frozenset(),
+    ) -> AttachedCluster:
         assert nodes == len(self._addresses), "a spec has as many nodes as addresses"
         named = ((f"n{i}", address) for i, address in enumerate(self._addresses, 1))
         return AttachedCluster(run_dir, tuple(_node(name, address) for name, address in named))
@@ -90,6 +102,7 @@ class AttachedCluster:
         self.inits: Mapping[str, tuple[int, int]] = {}
         self.network = self
         self.process = self
+        self.disk = Disks(lambda *_, **__: _refuse("loop-disk"))
         self._logs = run_dir.resolve() / "logs"
         self._helpers: list[subprocess.Popen[bytes]] = []
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clusters.means.dockerd import LABEL, Daemon, DaemonError, clear
 from clusters.means.loader import standalone
 from clusters.means.nft import BRIDGE_PREFIX, discard, find_program, table_of
+from clusters.providers import _disks
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from clusters.providers.netns import Netns, NetnsCluster
 from harness.core.cluster import DATA_DIR, Node, Place, Process
@@ -61,6 +62,7 @@ DOCKER = Descriptor(
             default=False,
             summary="capture the packets between nodes and clients, the latest 256 MB",
         ),
+        _disks.SIZE,
         Option(name="memory_mb", default=0, least=0, summary="memory of each node in MB, 0: no limit"),
         Option(
             name="cpus", default=0.0, least=0, summary="processors of each node, such as 0.5, 0: no limit"
@@ -68,7 +70,7 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep")
+_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep", "loop-disk")
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"
@@ -117,12 +119,23 @@ class Docker:
         """Nothing: containers' processes are children of the daemon's, and known by the host's process
         ids, which a PID namespace of the run's own would hide. The agent ends what the run has made."""
 
-    def resources(self, *, run: str, nodes: int) -> tuple[tuple[str, str], ...]:
+    def resources(
+        self, *, run: str, nodes: int, needs: frozenset[str] = frozenset()
+    ) -> tuple[tuple[str, str], ...]:
         title = f"splitbrain-{run}"
         containers = (("container", f"{title}-n{i + 1}") for i in range(nodes))
-        return (*containers, ("network", title), ("table", f"bridge {table_of(run)}"), ("work", "work"))
+        made = (*containers, ("network", title), ("table", f"bridge {table_of(run)}"))
+        return (*made, *_disks.resources(needs), ("work", "work"))
 
-    def create(self, *, run: str, run_dir: Path, nodes: int, mounts: Mapping[str, str]) -> DockerCluster:
+    def create(
+        self,
+        *,
+        run: str,
+        run_dir: Path,
+        nodes: int,
+        mounts: Mapping[str, str],
+        needs: frozenset[str] = frozenset(),
+    ) -> DockerCluster:
         if not 1 <= nodes <= MOST_NODES:
             raise UsageError(f"{nodes} nodes: provider docker takes 1 to {MOST_NODES}")
         for source in mounts:
@@ -149,6 +162,8 @@ class Docker:
                 cluster = DockerCluster(run, run_dir.resolve(), *plan, claim=claim)
                 try:
                     cluster.make_containers(client, image, network, mounts, limits)
+                    disks = cluster.disk.make(needs, self._options.get("disk_mb", _disks.SIZE_MB))
+                    cluster.capabilities = {**cluster.capabilities, **disks}
                     if self._options.get("pcap"):
                         cluster.capture(BRIDGE_PREFIX + run)
                 except _RangeTaken:

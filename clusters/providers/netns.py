@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from clusters.providers import _disks
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from harness.core.cluster import DATA_DIR, Endpoint, Node, Pair, Place, Process, ProcessState
 from harness.core.descriptor import Descriptor
@@ -57,6 +58,7 @@ NETNS = Descriptor(
             default=False,
             summary="capture the packets between nodes and clients, the latest 256 MB",
         ),
+        _disks.SIZE,
     ),
 )
 
@@ -73,6 +75,7 @@ class Netns:
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._subnet: str | None = (options or {}).get("subnet")
         self._pcap: bool = (options or {}).get("pcap", False)
+        self._disk_mb: int = (options or {}).get("disk_mb", _disks.SIZE_MB)
 
     def probe(self) -> Mapping[str, str | None]:
         done = subprocess.run(
@@ -84,7 +87,7 @@ class Netns:
         )
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
-            names = ("netns", "block", "client-places", "signal", "restart", "cgroup", "users")
+            names = ("netns", "block", "client-places", "signal", "restart", "cgroup", "users", "loop-disk")
             return dict.fromkeys(names, reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
@@ -106,10 +109,20 @@ class Netns:
                 raise MissingCapability(f"provider netns cannot work here: {reason}") from None
             raise InfrastructureError(f"the run cannot be enclosed in namespaces of its own: {e}") from None
 
-    def resources(self, *, run: str, nodes: int) -> tuple[tuple[str, str], ...]:
-        return (("cgroup", f"splitbrain-{run}"), ("work", "work"))
+    def resources(
+        self, *, run: str, nodes: int, needs: frozenset[str] = frozenset()
+    ) -> tuple[tuple[str, str], ...]:
+        return (("cgroup", f"splitbrain-{run}"), *_disks.resources(needs), ("work", "work"))
 
-    def create(self, *, run: str, run_dir: Path, nodes: int, mounts: Mapping[str, str]) -> NetnsCluster:
+    def create(
+        self,
+        *,
+        run: str,
+        run_dir: Path,
+        nodes: int,
+        mounts: Mapping[str, str],
+        needs: frozenset[str] = frozenset(),
+    ) -> NetnsCluster:
         if not 1 <= nodes <= MOST_NODES:
             raise UsageError(f"{nodes} nodes: provider netns takes 1 to {MOST_NODES}")
         from clusters.means import userns
@@ -126,6 +139,7 @@ class Netns:
         cluster = NetnsCluster(run, run_dir.resolve(), *plan, claim=claim)
         try:
             cluster.make(network.prefixlen, mounts)
+            cluster.capabilities = {**cluster.capabilities, **cluster.disk.make(needs, self._disk_mb)}
             if self._pcap:
                 from clusters.means.nft import SWITCH
 
@@ -164,6 +178,7 @@ class NetnsCluster:
         self.capabilities: Mapping[str, str | None] = {}
         self.network = self
         self.process = self
+        self.disk = _disks.Disks(self._ask)
         self._run_dir = run_dir
         self._logs = run_dir / "logs"
         self._ends: tuple[Node | Place, ...] = (*nodes, *places)

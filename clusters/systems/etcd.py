@@ -48,6 +48,11 @@ OPTIONS: Final = (
         least=0,
         most=10_000_000,
     ),
+    Option(
+        name="unsafe-no-fsync",
+        default=False,
+        summary="known bad: have etcd never sync what it writes, so that a power loss takes acknowledged writes away",
+    ),
 )
 
 ETCD: Final = Descriptor(
@@ -59,7 +64,7 @@ ETCD: Final = Descriptor(
 
 _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
-_survived: Final = frozenset({"partition", "kill", "pause"})
+_survived: Final = frozenset({"partition", "kill", "pause", "power-loss"})
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
 # hardly any watch of a run end with one.
@@ -126,7 +131,7 @@ class Etcd:
         ),
         Promise(
             prop="durable",
-            families=frozenset({"kill"}),
+            families=frozenset({"kill", "power-loss"}),
             most="all",
             source=f"{_api}: completed operations are durable",
         ),
@@ -172,7 +177,18 @@ class Etcd:
             version=exact,
             program={"etcd": artifact.path},
             sha256={"etcd": artifact.sha256},
-            caveats=versions.caveats(exact),
+            caveats=(*versions.caveats(exact), *self._caveats()),
+        )
+
+    def _caveats(self) -> tuple[str, ...]:
+        """What this run's own options break."""
+        if not self.options["unsafe-no-fsync"]:
+            return ()
+        return (
+            (
+                "unsafe-no-fsync=true: etcd was told not to sync what it acknowledges; a power loss must lose some"
+                " of it (a positive control, no finding against etcd)."
+            ),
         )
 
     def launch(self, node: Node, view: View) -> list[Process]:
@@ -200,6 +216,8 @@ class Etcd:
             flags[flag] = f"{_PROGRESS_MS}ms"
         if self.options["snapshot_count"]:
             flags["snapshot-count"] = str(self.options["snapshot_count"])
+        if self.options["unsafe-no-fsync"]:
+            flags["unsafe-no-fsync"] = "true"
         argv = (view.program["etcd"], *(f"--{flag}={value}" for flag, value in flags.items()))
         ports = (self.ports["client"], self.ports["peer"])
         # Three members that start at the same instant find each other's ports open and nobody answering, and

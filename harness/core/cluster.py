@@ -128,6 +128,27 @@ class Processes(Protocol):
         """Each process that was started on the node, with its latest incarnation's state."""
 
 
+class Disks(Protocol):
+    """What can be done to a node's disk, where it has one of its own (capability `loop-disk`)."""
+
+    def flush(self, nodes: Sequence[str]) -> None:
+        """Have all that was written by now on these nodes' disks, synced or not, as the kernel does now and then."""
+
+    def plant(self, node: str, name: str) -> Mapping[str, bool]:
+        """Write a file beside the node's data that is not synced; returns what `planted` finds then."""
+
+    def planted(self, node: str, name: str) -> Mapping[str, bool]:
+        """Whether that file (`unsynced`), and one that was synced when the disk was made (`synced`), hold what
+        was written to them."""
+
+    def power_loss(self, nodes: Sequence[str]) -> Mapping[str, Any]:
+        """Stop everything on these nodes, take from their disks what was never synced, kill everything, and
+        have the disks back as they are after a power loss. Nothing runs then. Returns facts: `took_ms`."""
+
+    def mount(self, node: str) -> None:
+        """Have the node's disk where it belongs; nothing happens if it is."""
+
+
 class Cluster(Protocol):
     """What the harness and the faults act on. Nodes may come and go during a run."""
 
@@ -140,11 +161,14 @@ class Cluster(Protocol):
     @property
     def process(self) -> Processes: ...
     @property
+    def disk(self) -> Disks: ...
+    @property
     def capabilities(self) -> Mapping[str, str | None]:
         """Capability name -> None where it works here, else the reason why not.
 
         Names: `block`, `client-places`, `signal`, `restart`, `keep` (the cluster can stand when its
-        run is over); more arrive with their faults.
+        run is over), `loop-disk` (nodes have disks of their own, which can lose their power); more arrive
+        with their faults.
         """
 
     @property
@@ -202,15 +226,29 @@ class Provider(Protocol):
     def enclose(self) -> None:
         """Enter the namespaces that bound the run's life, where the provider has such."""
 
-    def resources(self, *, run: str, nodes: int) -> tuple[tuple[str, str], ...]:
+    def resources(
+        self, *, run: str, nodes: int, needs: frozenset[str] = frozenset()
+    ) -> tuple[tuple[str, str], ...]:
         """What `create` will make that does not end with the run's own processes, as (kind, name).
 
         It goes into the ledger before `create` is called, so that `heal` finds it whatever ends the
         run. What removes a kind, from its name alone, is found in `splitbrain.heal`.
         """
 
-    def create(self, *, run: str, run_dir: Path, nodes: int, mounts: Mapping[str, str]) -> Cluster:
+    def create(
+        self,
+        *,
+        run: str,
+        run_dir: Path,
+        nodes: int,
+        mounts: Mapping[str, str],
+        needs: frozenset[str] = frozenset(),
+    ) -> Cluster:
         """Make `nodes` nodes `n1`.. and their places `c1`...
+
+        `needs` are the capabilities that the run's faults ask for: what takes a set-up of its own
+        (`loop-disk`) is set up for those only. One that cannot be had is no error here, but stands in the
+        cluster's `capabilities` with the reason.
 
         `mounts`: path on the host -> path in every node, read-only. Logs go to `run_dir/logs/NODE/`,
         data lives below `run_dir` and is seen by the node as `DATA_DIR`.

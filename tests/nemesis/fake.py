@@ -11,6 +11,7 @@ import msgspec
 from harness.core.cluster import Cluster, Endpoint, Node, Pair, Place, ProcessState
 from harness.core.fault import FaultContext, Plan
 from harness.core.system import Status, System
+from tests.nemesis.fake_disk import FakeDisk
 
 
 class FakeCluster:
@@ -20,6 +21,7 @@ class FakeCluster:
         self.nodes = tuple(Node(f"n{i}", f"10.0.0.{i}") for i in range(1, nodes + 1))
         self.places = tuple(Place(f"c{i}", f"n{i}", f"10.0.1.{i}") for i in range(1, nodes + 1))
         self.network = self.process = self
+        self.disk = FakeDisk(self)
         self.blocks: dict[str, set[Pair]] = {}
         self.drops = 0
         self.pids = iter(range(100, 1000))
@@ -82,4 +84,9 @@ def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -
 def undo(cluster: FakeCluster, plan: Plan) -> None:
     """The primitives of `harness.undo`, on the fake."""
     for step in plan.undo:
-        {"unblock": cluster.unblock, "start": cluster.start, "signal": cluster.signal}[step.do](**step.args)
+        {
+            "unblock": cluster.unblock,
+            "start": cluster.start,
+            "signal": cluster.signal,
+            "mount": cluster.disk.mount,
+        }[step.do](**step.args)

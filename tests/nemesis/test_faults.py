@@ -29,6 +29,8 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake changes at once; waiting for a kernel is of no use here."""
     monkeypatch.setattr("nemesis.kill._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis.power_loss._WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis.power_loss._FLUSHED_S", (0.0, 0.0))
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
 
 

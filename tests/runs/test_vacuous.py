@@ -16,7 +16,9 @@ from tests.runs.commands import Done, run_altered
 pytestmark = pytest.mark.netns
 
 WORDS = [f"{d.name}:{target}" for d in registry.descriptors("faults") for target in d.targets]
-NODES = {"partition:majorities-ring": 5, "kill:minority-third": 4, "pause:minority-third": 4}
+NODES = {"partition:majorities-ring": 5} | {
+    f"{family}:minority-third": 4 for family in ("kill", "pause", "power-loss")
+}
 
 REPLACED = """
 from splitbrain import registry

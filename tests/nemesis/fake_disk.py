@@ -1,0 +1,37 @@
+"""Disks of a cluster in memory: two files, of which a power loss leaves one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tests.nemesis.fake import FakeCluster
+
+
+class FakeDisk:
+    """What is written, and what of it is on the disk."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self.cluster = cluster
+        self.files: dict[str, dict[str, bool]] = {}  # node:name:kind -> synced
+
+    def flush(self, nodes: Sequence[str]) -> None:
+        for node in nodes:
+            self.files[node] = dict.fromkeys(self.files.get(node, ()), True)
+
+    def plant(self, node: str, name: str) -> dict[str, bool]:
+        self.files.setdefault(node, {}).update({f"{name}.synced": True, f"{name}.unsynced": False})
+        return self.planted(node, name)
+
+    def planted(self, node: str, name: str) -> dict[str, bool]:
+        return {kind: f"{name}.{kind}" in self.files.get(node, {}) for kind in ("synced", "unsynced")}
+
+    def power_loss(self, nodes: Sequence[str]) -> dict[str, Any]:
+        for node in nodes:
+            self.files[node] = {name: True for name, synced in self.files.get(node, {}).items() if synced}
+            self.cluster.signal(node, "KILL")
+        return {"took_ms": 0.1}
+
+    def mount(self, node: str) -> None:
+        """It always is."""

@@ -1,0 +1,44 @@
+"""Power losses on a real system: what they need is refused by name where it is missing."""
+
+from pathlib import Path
+
+import pytest
+
+from clusters.means.leftovers import leftovers
+from tests.runs.commands import lines, splitbrain
+
+BRIEF = ("--time", "8s", "--seed", "4", "--no-admission", "--json")
+
+
+@pytest.mark.rootless
+def test_an_ordinary_user_is_refused_before_the_system_starts(tmp_path: Path) -> None:
+    done = splitbrain("run", "--faults", "power-loss", *BRIEF, "--out", tmp_path)
+    assert done.code == 4
+    assert done.results["error"].startswith(
+        "power-loss needs loop-disk, which cannot be had here: loop devices belong to the host's root alone"
+    )
+    assert "use kill" in done.results["error"]
+    phases = [x["phase"] for x in lines(Path(done.results["run"]) / "journal.jsonl") if "phase" in x]
+    assert phases == ["setup"]
+
+
+@pytest.mark.netns
+def test_an_etcd_that_syncs_loses_nothing(tmp_path: Path) -> None:
+    done = splitbrain("run", "--faults", "power-loss:leader", *BRIEF, "--out", tmp_path)
+    assert done.code == 0, done.results["reason"]
+    assert done.results["faults"]["power-loss"]["effective"] >= 1
+    run = Path(done.results["run"]).name.rpartition("-")[2]
+    assert leftovers(run) == []
+
+
+@pytest.mark.slow
+@pytest.mark.netns
+def test_an_etcd_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
+    options = ("--opt", "unsafe-no-fsync=true", "--opt", "flush=always", "--expect", "invalid")
+    done = splitbrain("run", "--faults", "power-loss:all", *options, *BRIEF, "--out", tmp_path)
+    assert done.code == 0, done.results["reason"]
+    assert "acknowledged" in done.results["checks"]["linearizable"]["reason"]
+    assert done.results["faults"]["power-loss"]["effective"] >= 1
+    assert any("unsafe-no-fsync" in c for c in done.results["caveats"])
+    run = Path(done.results["run"]).name.rpartition("-")[2]
+    assert leftovers(run) == []
