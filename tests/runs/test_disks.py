@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from clusters.means.leftovers import leftovers
+from splitbrain.heal import heal
 from tests.runs.commands import lines, splitbrain
+from tests.runs.killing import Case, kill_one, still_there
 
 BRIEF = ("--time", "8s", "--seed", "4", "--no-admission", "--json")
 
@@ -29,6 +31,15 @@ def test_an_etcd_that_syncs_loses_nothing(tmp_path: Path) -> None:
     assert done.results["faults"]["power-loss"]["effective"] >= 1
     run = Path(done.results["run"]).name.rpartition("-")[2]
     assert leftovers(run) == []
+
+
+@pytest.mark.netns
+def test_no_disk_is_left_when_everything_is_killed(tmp_path: Path) -> None:
+    case = Case("fault in force", "init", True, "power-loss:all", 0.0, 4)
+    killed = kill_one(tmp_path, case)
+    assert [d.problem for d in heal(killed.run_dir) if d.problem] == []
+    assert still_there(killed) == []
+    assert heal(killed.run_dir) == []
 
 
 @pytest.mark.slow
