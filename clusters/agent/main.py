@@ -19,8 +19,8 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
 from clusters.agent.channel import Channel, Closed
-from clusters.agent.disks import Disks
 from clusters.agent.estate import Estate, Refusal
+from clusters.agent.tracers import Tracers
 from clusters.means import kernel
 
 
@@ -40,7 +40,7 @@ def main(fd: int, controller: int, *, containers: bool) -> None:
 
         estate: Estate = Containers()
     else:
-        estate = Disks()
+        estate = Tracers()
     selector = selectors.DefaultSelector()
     selector.register(channel.sock, selectors.EVENT_READ)
     selector.register(waker, selectors.EVENT_READ)

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
 from clusters.agent import network
-from clusters.means import cgroup, enclosure, kernel, loopdisk, namespaces, userns
+from clusters.means import cgroup, enclosure, kernel, loopdisk, namespaces, strace, userns
 from clusters.means.nft import Blocks, Nft, find_program
 
 
@@ -27,6 +27,7 @@ def probe() -> dict[str, str | None]:
     found["cgroup"] = base or cgroup.hierarchy()[1]
     found["users"] = base or userns.lonely()
     found["loop-disk"] = base or loop
+    found["trace"] = base or strace.refusal()
     return found
 
 

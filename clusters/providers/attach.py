@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from clusters.providers._disks import Disks
+from clusters.providers._tracer import Tracer
 from harness.core.cluster import Node, Pair, Place, Process, ProcessState
 from harness.core.descriptor import Descriptor
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError
@@ -36,6 +37,7 @@ _refused: Final[dict[str, str]] = {
     "signal": f"{_not_ours}, and signals no process",
     "restart": f"{_not_ours}, and starts no process",
     "loop-disk": f"{_not_ours}, and reaches no disk",
+    "trace": f"{_not_ours}, and traces no process",
     "keep": "an attached cluster stands anyway",
 }
 _end_s: Final = 2.0
@@ -103,6 +105,7 @@ class AttachedCluster:
         self.network = self
         self.process = self
         self.disk = Disks(lambda *_, **__: _refuse("loop-disk"))
+        self.tracer = Tracer(lambda *_, **__: _refuse("trace"))
         self._logs = run_dir.resolve() / "logs"
         self._helpers: list[subprocess.Popen[bytes]] = []
 

@@ -70,7 +70,7 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep", "loop-disk")
+_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep", "loop-disk", "trace")
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"
@@ -163,7 +163,7 @@ class Docker:
                 try:
                     cluster.make_containers(client, image, network, mounts, limits)
                     disks = cluster.disk.make(needs, self._options.get("disk_mb", _disks.SIZE_MB))
-                    cluster.capabilities = {**cluster.capabilities, **disks}
+                    cluster.capabilities = {**cluster.capabilities, **disks, **cluster.tracer.make(needs)}
                     if self._options.get("pcap"):
                         cluster.capture(BRIDGE_PREFIX + run)
                 except _RangeTaken:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from clusters.providers import _disks
+from clusters.providers import _disks, _tracer
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from harness.core.cluster import DATA_DIR, Endpoint, Node, Pair, Place, Process, ProcessState
 from harness.core.descriptor import Descriptor
@@ -87,7 +87,17 @@ class Netns:
         )
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
-            names = ("netns", "block", "client-places", "signal", "restart", "cgroup", "users", "loop-disk")
+            names = (
+                "netns",
+                "block",
+                "client-places",
+                "signal",
+                "restart",
+                "cgroup",
+                "users",
+                "loop-disk",
+                "trace",
+            )
             return dict.fromkeys(names, reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
@@ -139,7 +149,8 @@ class Netns:
         cluster = NetnsCluster(run, run_dir.resolve(), *plan, claim=claim)
         try:
             cluster.make(network.prefixlen, mounts)
-            cluster.capabilities = {**cluster.capabilities, **cluster.disk.make(needs, self._disk_mb)}
+            disks, tracer = cluster.disk.make(needs, self._disk_mb), cluster.tracer.make(needs)
+            cluster.capabilities = {**cluster.capabilities, **disks, **tracer}
             if self._pcap:
                 from clusters.means.nft import SWITCH
 
@@ -179,6 +190,7 @@ class NetnsCluster:
         self.network = self
         self.process = self
         self.disk = _disks.Disks(self._ask)
+        self.tracer = _tracer.Tracer(self._ask)
         self._run_dir = run_dir
         self._logs = run_dir / "logs"
         self._ends: tuple[Node | Place, ...] = (*nodes, *places)

@@ -64,7 +64,9 @@ ETCD: Final = Descriptor(
 
 _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
-_survived: Final = frozenset({"partition", "kill", "pause", "power-loss"})
+_survived: Final = frozenset(
+    {"partition", "kill", "pause", "power-loss", "slow-disk", "hung-disk", "crash-point"}
+)
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
 # hardly any watch of a run end with one.
@@ -122,16 +124,17 @@ class Etcd:
             most="minority",
             source=f"{_faq}: minor followers' failure; leader failure",
         ),
-        # A leader that wakes from a pause may still renew leases, or revoke them, before it hears of its successor.
+        # A leader that wakes from a pause, or a sync, may still renew leases, or revoke them, before it hears of
+        # its successor.
         Promise(
             prop="lease",
-            families=_survived - {"pause"},
+            families=_survived - {"pause", "slow-disk", "hung-disk"},
             most="minority",
             source="etcd #15247, and the discussion of #16822: off by little, and accepted",
         ),
         Promise(
             prop="durable",
-            families=frozenset({"kill", "power-loss"}),
+            families=frozenset({"kill", "power-loss", "crash-point"}),
             most="all",
             source=f"{_api}: completed operations are durable",
         ),

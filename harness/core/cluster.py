@@ -149,6 +149,20 @@ class Disks(Protocol):
         """Have the node's disk where it belongs; nothing happens if it is."""
 
 
+class Tracer(Protocol):
+    """Tampering with system calls of a node's processes (capability `trace`). A process has one tracer at most."""
+
+    def trace(self, fault: str, node: str, calls: Sequence[str], what: str) -> None:
+        """Do `what`, in strace's words (`delay_enter=50ms`), to these calls of all that runs on the node now."""
+
+    def untrace(self, fault: str, node: str) -> None:
+        """Let go of what `fault` holds there; nothing happens if it holds nothing."""
+
+    def longest_ms(self, node: str, calls: Sequence[str], watch_s: float, enough_ms: float) -> float:
+        """For how long, at the longest, a thread of the node's processes was seen in one of these calls (`fsync`,
+        `fdatasync`) without having run; looks for `watch_s`, or until it saw one of `enough_ms`."""
+
+
 class Cluster(Protocol):
     """What the harness and the faults act on. Nodes may come and go during a run."""
 
@@ -163,12 +177,14 @@ class Cluster(Protocol):
     @property
     def disk(self) -> Disks: ...
     @property
+    def tracer(self) -> Tracer: ...
+    @property
     def capabilities(self) -> Mapping[str, str | None]:
         """Capability name -> None where it works here, else the reason why not.
 
         Names: `block`, `client-places`, `signal`, `restart`, `keep` (the cluster can stand when its
-        run is over), `loop-disk` (nodes have disks of their own, which can lose their power); more arrive
-        with their faults.
+        run is over), `loop-disk` (nodes have disks of their own, which can lose their power),
+        `trace` (system calls can be tampered with); more arrive with their faults.
         """
 
     @property

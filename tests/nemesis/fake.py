@@ -12,6 +12,7 @@ from harness.core.cluster import Cluster, Endpoint, Node, Pair, Place, ProcessSt
 from harness.core.fault import FaultContext, Plan
 from harness.core.system import Status, System
 from tests.nemesis.fake_disk import FakeDisk
+from tests.nemesis.fake_tracer import FakeTracer
 
 
 class FakeCluster:
@@ -22,6 +23,7 @@ class FakeCluster:
         self.places = tuple(Place(f"c{i}", f"n{i}", f"10.0.1.{i}") for i in range(1, nodes + 1))
         self.network = self.process = self
         self.disk = FakeDisk(self)
+        self.tracer = FakeTracer(self)
         self.blocks: dict[str, set[Pair]] = {}
         self.drops = 0
         self.pids = iter(range(100, 1000))
@@ -56,9 +58,10 @@ class FakeCluster:
         self, node: str, signal: str, *, pid: int | None = None, start: int | None = None
     ) -> tuple[ProcessState, ...]:
         was = self.running[node]
+        end = {"KILL": -9, "TERM": -15}.get(signal)
         state = {"KILL": None, "TERM": None, "STOP": "T", "CONT": "S"}[signal]
         if was.alive and pid in (None, was.pid) and start in (None, was.start):
-            self.running[node] = msgspec.structs.replace(was, state=state)
+            self.running[node] = msgspec.structs.replace(was, state=state, exit=end)
         return (was,)
 
     def state(self, node: str) -> tuple[ProcessState, ...]:
@@ -89,4 +92,5 @@ def undo(cluster: FakeCluster, plan: Plan) -> None:
             "start": cluster.start,
             "signal": cluster.signal,
             "mount": cluster.disk.mount,
+            "untrace": cluster.tracer.untrace,
         }[step.do](**step.args)

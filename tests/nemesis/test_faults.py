@@ -30,6 +30,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nemesis.kill._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.power_loss._WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis.crash_point._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.power_loss._FLUSHED_S", (0.0, 0.0))
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
 

@@ -53,3 +53,13 @@ def test_an_etcd_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
     assert any("unsafe-no-fsync" in c for c in done.results["caveats"])
     run = Path(done.results["run"]).name.rpartition("-")[2]
     assert leftovers(run) == []
+
+
+@pytest.mark.netns
+@pytest.mark.rootless
+def test_a_slow_disk_and_a_death_at_a_sync_are_survived(tmp_path: Path) -> None:
+    faults = "slow-disk:follower,crash-point:leader"
+    done = splitbrain("run", "--faults", faults, *BRIEF, "--time", "10s", "--out", tmp_path)
+    assert done.code == 0, done.results["reason"]
+    assert done.results["faults"]["slow-disk"]["effective"] >= 1
+    assert done.results["faults"]["crash-point"]["effective"] >= 1

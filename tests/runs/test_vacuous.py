@@ -17,7 +17,8 @@ pytestmark = pytest.mark.netns
 
 WORDS = [f"{d.name}:{target}" for d in registry.descriptors("faults") for target in d.targets]
 NODES = {"partition:majorities-ring": 5} | {
-    f"{family}:minority-third": 4 for family in ("kill", "pause", "power-loss")
+    f"{family}:minority-third": 4
+    for family in ("kill", "pause", "power-loss", "slow-disk", "hung-disk", "crash-point")
 }
 
 REPLACED = """
