@@ -4,6 +4,7 @@
     signal(node, signal, pid, start)   to that very process, if it still is the one
     start(node)                        start what does not run on the node
     mount(node)                        have the node's disk where it belongs
+    mend(node)                         have writes to the node's disk succeed
     untrace(fault, node)               let go of the processes that the fault holds there
 
 The controller works them off after each fault and once more, from the ledger, before the final
@@ -26,6 +27,7 @@ PRIMITIVES: Final[dict[str, Callable[..., Any]]] = {
         node, signal, pid=pid, start=start
     ),
     "mount": lambda cluster, node: cluster.disk.mount(node),
+    "mend": lambda cluster, node: cluster.disk.mend(node),
     "untrace": lambda cluster, fault, node: cluster.tracer.untrace(fault, node),
     "start": lambda cluster, node: cluster.process.start(node),
 }

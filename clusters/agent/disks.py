@@ -52,6 +52,28 @@ class Disks(Estate):
             self._mount(node)
         return there, []
 
+    def do_disk_spoil(self, *, node: str, error: str) -> Answer:
+        """Have writes on the node's disk fail."""
+        self._disk(node)
+        return self._inside(node, lambda: loopdisk.spoil(error)), []
+
+    def do_disk_mend(self, *, node: str) -> Answer:
+        """Make writes work again: by making room, and if that does not help by a new mount, for which everything
+        on the node is killed. Nothing happens where they work."""
+        self._disk(node)
+        self._inside(node, loopdisk.make_room)
+        if self._inside(node, loopdisk.try_write) is not None:
+            _kill(lambda: self._inhabitants([node]))
+            self._houses[node].settle()
+            self._inside(node, lambda: loopdisk.displace(self._data_dir))
+            self._mount(node)
+        return None, []
+
+    def do_disk_try(self, *, node: str) -> Answer:
+        """What a synced write beside the node's data meets."""
+        self._disk(node)
+        return self._inside(node, loopdisk.try_write), []
+
     def do_disk_flush(self, *, nodes: list[str]) -> Answer:
         """Write out all that was written on these nodes."""
         for name in nodes:

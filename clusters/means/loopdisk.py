@@ -32,6 +32,10 @@ PREFIX: Final = "splitbrain-"  # of an image's name, RUN.img after it
 ROOT: Final = "/run/splitbrain/disk"  # where a node sees all of its disk; its data is a directory of it
 _DATA: Final = "data"
 _SYNCED: Final = "synced"
+_FILLER: Final = "filler"
+_TRIED: Final = "tried"
+_TRIED_BYTES: Final = 1 << 16
+_BLOCK: Final = 1024  # the smallest that mkfs.ext4 chooses
 
 _LOOP_CTL_GET_FREE: Final = 0x4C82
 _LOOP_CONFIGURE: Final = 0x4C0A
@@ -39,6 +43,7 @@ _LOOP_CLR_FD: Final = 0x4C01
 _LO_FLAGS_AUTOCLEAR: Final = 4
 _LOOP_CONFIG: Final = struct.Struct("=II5Q4I64s64s32s2Q64x")  # struct loop_config, with its loop_info64
 _EXT4_IOC_SHUTDOWN: Final = 0x8004587D
+_GOING_DOWN: Final = 0  # all is written out before
 _NOLOGFLUSH: Final = 2
 _SYS_MOVE_MOUNT: Final = 429
 _SYS_FSOPEN: Final = 430
@@ -132,9 +137,66 @@ def displace(data_dir: str) -> None:
 
 def cut_power() -> None:
     """Shut the file system at `ROOT` down: nothing that is not on disk by now ever will be."""
+    _shut_down(_NOLOGFLUSH)
+
+
+def _shut_down(how: int) -> None:
     fd = os.open(ROOT, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        fcntl.ioctl(fd, _EXT4_IOC_SHUTDOWN, struct.pack("I", _NOLOGFLUSH))
+        fcntl.ioctl(fd, _EXT4_IOC_SHUTDOWN, struct.pack("I", how))
+    finally:
+        os.close(fd)
+
+
+def spoil(error: str) -> None:
+    """Have writes fail with `error` (ENOSPC, EROFS or EIO) from now on."""
+    if error == "ENOSPC":
+        _fill(Path(ROOT) / _FILLER)
+    elif error == "EROFS":
+        kernel.mount("none", ROOT, None, kernel.MS_REMOUNT, "abort")
+    else:
+        _shut_down(_GOING_DOWN)
+
+
+def make_room() -> None:
+    """Give back what `spoil` filled."""
+    with contextlib.suppress(OSError):
+        (Path(ROOT) / _FILLER).unlink(missing_ok=True)
+
+
+def try_write() -> str | None:
+    """The name of the error that a synced write of a new file meets, or None."""
+    path = Path(ROOT) / _TRIED
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(fd, b"x" * _TRIED_BYTES)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        return errno.errorcode.get(e.errno or 0, str(e))
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+    return None
+
+
+def _fill(path: Path) -> None:
+    """Take all the room there is; flushed first, since what waits to be written has room reserved."""
+    flush()
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        chunk, size = 1 << 30, 0
+        while chunk >= _BLOCK:
+            try:
+                os.posix_fallocate(fd, size, chunk)
+                size += chunk
+            except OSError as e:
+                if e.errno != errno.ENOSPC:
+                    raise
+                size = os.fstat(fd).st_size  # it may have got some of it
+                chunk //= 2
     finally:
         os.close(fd)
 

@@ -38,6 +38,16 @@ class Disks:
             return {LOOP_DISK: UNASKED}
         return {LOOP_DISK: self._ask("disk_make", data_dir=DATA_DIR, megabytes=megabytes, timeout_s=_make_s)}
 
+    def spoil(self, node: str, error: str) -> None:
+        self._ask("disk_spoil", node=node, error=error)
+
+    def try_write(self, node: str) -> str | None:
+        found: str | None = self._ask("disk_try", node=node)
+        return found
+
+    def mend(self, node: str) -> None:
+        self._ask("disk_mend", node=node)
+
     def flush(self, nodes: Sequence[str]) -> None:
         self._ask("disk_flush", nodes=list(nodes))
 

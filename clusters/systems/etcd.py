@@ -64,9 +64,8 @@ ETCD: Final = Descriptor(
 
 _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
-_survived: Final = frozenset(
-    {"partition", "kill", "pause", "power-loss", "slow-disk", "hung-disk", "crash-point"}
-)
+_failed_disks: Final = frozenset({"slow-disk", "hung-disk", "disk-full", "read-only", "disk-error"})
+_survived: Final = frozenset({"partition", "kill", "pause", "power-loss", "crash-point"}) | _failed_disks
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
 # hardly any watch of a run end with one.
@@ -128,7 +127,7 @@ class Etcd:
         # its successor.
         Promise(
             prop="lease",
-            families=_survived - {"pause", "slow-disk", "hung-disk"},
+            families=_survived - {"pause", *_failed_disks},
             most="minority",
             source="etcd #15247, and the discussion of #16822: off by little, and accepted",
         ),

@@ -145,6 +145,15 @@ class Disks(Protocol):
         """Stop everything on these nodes, take from their disks what was never synced, kill everything, and
         have the disks back as they are after a power loss. Nothing runs then. Returns facts: `took_ms`."""
 
+    def spoil(self, node: str, error: str) -> None:
+        """Have writes to the node's disk fail with `error`: `ENOSPC`, `EROFS` or `EIO`."""
+
+    def try_write(self, node: str) -> str | None:
+        """The name of the error that a synced write beside the node's data meets now, or None."""
+
+    def mend(self, node: str) -> None:
+        """Have writes to the node's disk succeed; where a new mount is needed, its processes are killed."""
+
     def mount(self, node: str) -> None:
         """Have the node's disk where it belongs; nothing happens if it is."""
 

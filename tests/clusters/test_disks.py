@@ -27,7 +27,7 @@ READER = f"cd {DATA_DIR}; cat file; ls; echo read"
 
 
 def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 10
     while not done():
         assert time.monotonic() < deadline, "it never came true"
         time.sleep(0.01)
@@ -80,6 +80,28 @@ def test_a_power_loss_takes_what_was_not_synced(cluster: NetnsCluster) -> None:
     assert read_back(cluster, "n2") == ["synced", "tail", "file", "renamed", "read"], (
         "a kill loses none of it"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "words"), [("ENOSPC", "No space left"), ("EROFS", "Read-only"), ("EIO", "Input/output error")]
+)
+def test_writes_fail_and_succeed_again(cluster: NetnsCluster, error: str, words: str) -> None:
+    text = (
+        f"cd {DATA_DIR}; while :; do dd if=/dev/zero of=f bs=8k count=1 oflag=append conv=notrunc,fsync 2>&1;"
+    )
+    text += " sleep 0.02; done"
+    cluster.launch({"n1": [shell(text)]})
+    until(lambda: len(said(cluster, "n1")) > 3)
+    assert cluster.disk.try_write("n1") is None
+    cluster.disk.spoil("n1", error)
+    assert cluster.disk.try_write("n1") == error
+    assert cluster.disk.try_write("n2") is None
+    until(lambda: any(words in line for line in said(cluster, "n1")[-4:]))
+    for _ in range(2):
+        cluster.disk.mend("n1")
+        cluster.start("n1")
+    assert cluster.disk.try_write("n1") is None
+    until(lambda: all(words not in line for line in said(cluster, "n1")[-3:]))
 
 
 @pytest.mark.netns

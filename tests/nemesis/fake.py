@@ -92,5 +92,6 @@ def undo(cluster: FakeCluster, plan: Plan) -> None:
             "start": cluster.start,
             "signal": cluster.signal,
             "mount": cluster.disk.mount,
+            "mend": cluster.disk.mend,
             "untrace": cluster.tracer.untrace,
         }[step.do](**step.args)

@@ -14,6 +14,7 @@ class FakeDisk:
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
+        self.spoilt: dict[str, str] = {}
         self.files: dict[str, dict[str, bool]] = {}  # node:name:kind -> synced
 
     def flush(self, nodes: Sequence[str]) -> None:
@@ -32,6 +33,15 @@ class FakeDisk:
             self.files[node] = {name: True for name, synced in self.files.get(node, {}).items() if synced}
             self.cluster.signal(node, "KILL")
         return {"took_ms": 0.1}
+
+    def spoil(self, node: str, error: str) -> None:
+        self.spoilt[node] = error
+
+    def try_write(self, node: str) -> str | None:
+        return self.spoilt.get(node)
+
+    def mend(self, node: str) -> None:
+        self.spoilt.pop(node, None)
 
     def mount(self, node: str) -> None:
         """It always is."""
