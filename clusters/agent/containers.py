@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from clusters.agent import network, node
+from clusters.agent.atrest import AtRest
 from clusters.agent.estate import Answer, Refusal
-from clusters.agent.tracers import Tracers
 from clusters.means import cgroup, kernel, namespaces, procfs
 from clusters.means.dockerd import Daemon, DaemonError, clear
 from clusters.means.nft import Blocks, Nft, table_of
@@ -50,7 +50,7 @@ class Container(NamedTuple):
     held: socket.socket
 
 
-class Containers(Tracers):
+class Containers(AtRest):
     """All of it; see `Estate`."""
 
     def __init__(self) -> None:

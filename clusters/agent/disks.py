@@ -102,7 +102,7 @@ class Disks(Estate):
         began = time.perf_counter_ns()
         frozen = self._inhabitants(nodes)
         try:
-            still = _freeze(lambda: self._inhabitants(nodes))
+            still = freeze(lambda: self._inhabitants(nodes))
             frozen_ns = time.perf_counter_ns()
             for name in nodes:
                 self._inside(name, loopdisk.cut_power)
@@ -205,7 +205,7 @@ def _mounts_of(pid: int) -> str:
     return str(Path(f"/proc/{pid}/ns/mnt").readlink())
 
 
-def _freeze(inhabitants: Callable[[], set[tuple[int, int]]]) -> bool:
+def freeze(inhabitants: Callable[[], set[tuple[int, int]]]) -> bool:
     """Stop everything until nothing moves any more; whether it came to that in time. What hangs in the kernel
     is left to it: it never gets back to where it could tell anybody."""
     deadline = time.monotonic() + _freeze_s

@@ -26,6 +26,7 @@ def probe() -> dict[str, str | None]:
     found["block"] = base or _block()
     found["cgroup"] = base or cgroup.hierarchy()[1]
     found["users"] = base or userns.lonely()
+    found["at-rest"] = base
     found["loop-disk"] = base or loop
     found["trace"] = base or strace.refusal()
     return found

@@ -8,6 +8,7 @@ from typing import Any, Final
 from harness.core.cluster import DATA_DIR
 from harness.core.options import Option
 
+AT_REST: Final = "at-rest"
 LOOP_DISK: Final = "loop-disk"
 UNASKED: Final = "the nodes of this run have no disks of their own, since none of its faults needs them"
 SIZE_MB: Final = 512
@@ -34,9 +35,10 @@ class Disks:
 
     def make(self, needs: frozenset[str], megabytes: int) -> dict[str, str | None]:
         """Give each node a disk of its own if that is among the `needs`: capability -> None or why not."""
-        if LOOP_DISK not in needs:
-            return {LOOP_DISK: UNASKED}
-        return {LOOP_DISK: self._ask("disk_make", data_dir=DATA_DIR, megabytes=megabytes, timeout_s=_make_s)}
+        reason: str | None = UNASKED
+        if LOOP_DISK in needs:
+            reason = self._ask("disk_make", data_dir=DATA_DIR, megabytes=megabytes, timeout_s=_make_s)
+        return {AT_REST: None, LOOP_DISK: reason}
 
     def spoil(self, node: str, error: str) -> None:
         self._ask("disk_spoil", node=node, error=error)
@@ -47,6 +49,19 @@ class Disks:
 
     def mend(self, node: str) -> None:
         self._ask("disk_mend", node=node)
+
+    def sums(self, node: str) -> Mapping[str, str]:
+        found: dict[str, str] = self._ask("disk_sums", node=node, data_dir=DATA_DIR)
+        return found
+
+    def snapshot(self, node: str) -> None:
+        self._ask("disk_snapshot", node=node, data_dir=DATA_DIR)
+
+    def tamper(self, node: str, how: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        facts: dict[str, Any] = self._ask(
+            "disk_tamper", node=node, data_dir=DATA_DIR, how=how, given=dict(given)
+        )
+        return facts
 
     def flush(self, nodes: Sequence[str]) -> None:
         self._ask("disk_flush", nodes=list(nodes))

@@ -36,6 +36,7 @@ _refused: Final[dict[str, str]] = {
     "client-places": "clients of an attached cluster all connect from this machine",
     "signal": f"{_not_ours}, and signals no process",
     "restart": f"{_not_ours}, and starts no process",
+    "at-rest": f"{_not_ours}, and touches no data",
     "loop-disk": f"{_not_ours}, and reaches no disk",
     "trace": f"{_not_ours}, and traces no process",
     "keep": "an attached cluster stands anyway",

@@ -70,7 +70,17 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = ("docker", "client-places", "block", "signal", "restart", "keep", "loop-disk", "trace")
+_names: Final = (
+    "docker",
+    "client-places",
+    "block",
+    "signal",
+    "restart",
+    "keep",
+    "at-rest",
+    "loop-disk",
+    "trace",
+)
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"

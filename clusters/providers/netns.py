@@ -95,6 +95,7 @@ class Netns:
                 "restart",
                 "cgroup",
                 "users",
+                "at-rest",
                 "loop-disk",
                 "trace",
             )

@@ -129,7 +129,18 @@ class Processes(Protocol):
 
 
 class Disks(Protocol):
-    """What can be done to a node's disk, where it has one of its own (capability `loop-disk`)."""
+    """What can be done to a node's data (capability `at-rest`), and to its disk, where it has one of its own
+    (capability `loop-disk`)."""
+
+    def sums(self, node: str) -> Mapping[str, str]:
+        """`SIZE:CHECKSUM` of each file of the node's data, by its path in there. Needs no disk of its own."""
+
+    def snapshot(self, node: str) -> None:
+        """Copy the node's data while nothing moves, for a `rollback`. Needs no disk of its own."""
+
+    def tamper(self, node: str, how: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Damage the node's data, on which nothing may run: `bit-flip` (`pattern`, `seed`, `count`), `truncate`
+        (`pattern`, `seed`), `wipe`, `rollback`. Returns facts. Needs no disk of its own."""
 
     def flush(self, nodes: Sequence[str]) -> None:
         """Have all that was written by now on these nodes' disks, synced or not, as the kernel does now and then."""
@@ -193,7 +204,7 @@ class Cluster(Protocol):
 
         Names: `block`, `client-places`, `signal`, `restart`, `keep` (the cluster can stand when its
         run is over), `loop-disk` (nodes have disks of their own, which can lose their power),
-        `trace` (system calls can be tampered with); more arrive with their faults.
+        `at-rest` (data can be damaged), `trace` (system calls can be tampered with); more arrive with their faults.
         """
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ class FakeDisk:
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
         self.spoilt: dict[str, str] = {}
+        self.data: dict[str, dict[str, str]] = {n.name: {"log": "9:a", "db": "7:b"} for n in cluster.nodes}
         self.files: dict[str, dict[str, bool]] = {}  # node:name:kind -> synced
 
     def flush(self, nodes: Sequence[str]) -> None:
@@ -33,6 +34,22 @@ class FakeDisk:
             self.files[node] = {name: True for name, synced in self.files.get(node, {}).items() if synced}
             self.cluster.signal(node, "KILL")
         return {"took_ms": 0.1}
+
+    def sums(self, node: str) -> dict[str, str]:
+        return dict(self.data[node])
+
+    def snapshot(self, node: str) -> None:
+        """What is restored is something else, here."""
+
+    def tamper(self, node: str, how: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        assert not self.cluster.running[node].alive
+        damaged = {
+            "bit-flip": {"log": "9:c", "db": "7:b"},
+            "truncate": {"log": "4:c", "db": "7:b"},
+            "wipe": {},
+        }
+        self.data[node] = damaged.get(how, {"log": "8:d"})
+        return {}
 
     def spoil(self, node: str, error: str) -> None:
         self.spoilt[node] = error

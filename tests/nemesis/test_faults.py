@@ -31,6 +31,8 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.power_loss._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.crash_point._WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis.at_rest._WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis.at_rest.time.sleep", lambda _: None)
     monkeypatch.setattr("nemesis.power_loss._FLUSHED_S", (0.0, 0.0))
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
 
