@@ -6,7 +6,8 @@ A kind is a command line and the verdict that is wanted of it: `demo` and its co
 stale); each workload by its name, 20 s under partition, kill and pause in network namespaces, and as
 NAME-docker in containers; `together` (and `together-docker`), all survivable faults at once on five nodes for
 120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
-off, and `lock-fenced`, the same with fencing. Without `--kinds` all of them run, without `--seeds` each
+off, and `lock-fenced`, the same with fencing; `power-loss` of all nodes and of one, and its control
+`power-loss-unsafe`, an etcd that does not sync. Without `--kinds` all of them run, without `--seeds` each
 with a number of seeds of its own; KIND:N is N seeds of that kind.
 
 Seeds are drawn from the commit's hash, not from a favourite list. Every run's results are kept in
@@ -59,6 +60,14 @@ def kinds() -> dict[str, Kind]:
     out["together"] = Kind(together)
     out["together-docker"] = Kind((*together, "--provider", "docker"))
     out["lock-fenced"] = Kind((*paused, "--opt", "fencing=true"))
+    # While all nodes are down nothing succeeds, so that some faults must leave a majority.
+    lost = ("--faults", "power-loss:all,power-loss:one", "--time", "20s")
+    out["power-loss"] = Kind(lost)
+    out["power-loss-set"] = Kind(("--workload", "set", *lost))
+    out["power-loss-docker"] = Kind((*lost, "--provider", "docker"), seeds=2)
+    out["power-loss-unsafe"] = Kind(
+        (*lost, "--opt", "unsafe-no-fsync=true", "--expect", "invalid"), "invalid"
+    )
     return out
 
 

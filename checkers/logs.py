@@ -34,8 +34,10 @@ LOGS: Final = Descriptor(
     summary="no node crashed that no fault crashed, and none says that its data are corrupt",
     target="checkers.logs:Logs",
 )
-_killing: Final = frozenset({"kill", "walk", "power-loss"})  # they end a node's processes
-_corrupting: Final = frozenset({"bit-flip", "power-loss", "wipe", "rollback"})
+_killing: Final = frozenset(  # they end a node's processes, or leave them nothing better to do than to end
+    {"kill", "walk", "power-loss", "crash-point", "disk-full", "read-only", "disk-error"}
+)
+_corrupting: Final = frozenset({"bit-flip", "truncate", "power-loss", "wipe", "rollback"})
 _slack_ns: Final = 500_000_000
 _shown_ops: Final = 5
 _listed: Final = 50

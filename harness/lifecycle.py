@@ -190,13 +190,17 @@ class _Run:
         if self.stop.requested:
             self.stop.request(self.stop.requested)
         program = self.parts.install.program if self.parts.install else {}
-        for kind, name in self.parts.provider.resources(run=self.parts.run, nodes=self.spec.nodes):
+        needs = frozenset(need for fault in self.parts.faults.values() for need in fault.needs)
+        for kind, name in self.parts.provider.resources(
+            run=self.parts.run, nodes=self.spec.nodes, needs=needs
+        ):
             self.ledger.resource(kind, name)
         self.cluster = self.parts.provider.create(
             run=self.parts.run,
             run_dir=self.parts.run_dir,
             nodes=self.spec.nodes,
             mounts={path: f"{PROGRAM_DIR}/{name}" for name, path in program.items()},
+            needs=needs,
         )
         try:
             self.outcome.capabilities = dict(self.cluster.capabilities)

@@ -7,6 +7,9 @@
     unlimit(fault)                     lift the limits of processors, memory or descriptors that the fault set
     unloop(fault)                      let be what the fault kills again and again
     unshift(fault, node)               give the node's processes the clocks back that the fault changed
+    mount(node)                        have the node's disk where it belongs
+    mend(node)                         have writes to the node's disk succeed
+    untrace(fault, node)               let go of the processes that the fault holds there
 
 The controller works them off after each fault and once more, from the ledger, before the final
 reads. All of them act on the nodes alone: where nodes ended with their run, so did what is to be
@@ -33,6 +36,9 @@ PRIMITIVES: Final[dict[str, Callable[..., Any]]] = {
     "unlimit": lambda cluster, fault: cluster.limits.unlimit(fault),
     "unloop": lambda cluster, fault: cluster.process.unloop(fault),
     "unshift": lambda cluster, fault, node: cluster.clock.unshift(fault, node),
+    "mount": lambda cluster, node: cluster.disk.mount(node),
+    "mend": lambda cluster, node: cluster.disk.mend(node),
+    "untrace": lambda cluster, fault, node: cluster.tracer.untrace(fault, node),
 }
 
 

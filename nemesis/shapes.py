@@ -223,6 +223,7 @@ _cut_off: Final[Mapping[str, Callable[[int], int]]] = {
     "one-way": lambda _n: 1,
     "flapping": lambda _n: 1,
     "halves": lambda n: n // 2,
+    "zone": lambda n: n // 2,  # whichever side is the smaller
     "majority": lambda n: n - majority(n),
     "bridge": lambda n: (n - 1) // 2,
     "majorities-ring": lambda _n: 0,  # every node sees a majority

@@ -30,6 +30,7 @@ _agent_s: Final = 20.0  # for an agent, which removes what its run has made
 _kinds: Final = {  # kind of resource -> a `clusters.means.removal.Kind`, by reference
     "cgroup": "clusters.means.removal:CGROUP",
     "container": "clusters.means.removal:CONTAINER",
+    "loop": "clusters.means.removal:LOOP",
     "network": "clusters.means.removal:NETWORK",
     "table": "clusters.means.removal:TABLE",
     "work": "clusters.means.removal:WORK",
@@ -197,7 +198,9 @@ def _work_off(run_dir: Path) -> list[Deed]:
 
 def _says(kind: str, name: str) -> str:
     """A resource in words."""
-    return {"cgroup": f"control group {name}", "work": "its nodes' data"}.get(kind, f"{kind} {name}")
+    return {"cgroup": f"control group {name}", "work": "its nodes' data", "loop": "its nodes' disks"}.get(
+        kind, f"{kind} {name}"
+    )
 
 
 def _remove(run: str, run_dir: Path, kind: str, name: str) -> Deed:

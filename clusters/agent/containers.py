@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 from clusters.agent import clocks, network, node
-from clusters.agent.estate import Answer, Estate, Refusal
+from clusters.agent.atrest import AtRest
+from clusters.agent.estate import Answer, Refusal
 from clusters.means import cgroup, kernel, namespaces, nfqueue, procfs
 from clusters.means.dockerd import Daemon, DaemonError, clear
 from clusters.means.nft import Blocks, Nft, table_of
@@ -49,7 +50,7 @@ class Container(NamedTuple):
     held: socket.socket
 
 
-class Containers(Estate):
+class Containers(AtRest):
     """All of it; see `Estate`."""
 
     def __init__(self) -> None:
@@ -147,6 +148,9 @@ class Containers(Estate):
         if self._daemon is not None:
             problems += clear(self._run, self._daemon.path)
         return problems
+
+    def _spared(self, name: str) -> set[int]:
+        return {*super()._spared(name), self._containers[name].pid}
 
     def _close_ways_out(self, home: int) -> None:
         """Take the route to the host away that some versions of Docker give even to an internal network:

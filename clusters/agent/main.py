@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
+from clusters.agent.atrest import AtRest
 from clusters.agent.channel import Channel, Closed
 from clusters.agent.estate import Estate, Refusal
 from clusters.means import kernel
@@ -39,7 +40,7 @@ def main(fd: int, controller: int, *, containers: bool) -> None:
 
         estate: Estate = Containers()
     else:
-        estate = Estate()
+        estate = AtRest()
     selector = selectors.DefaultSelector()
     selector.register(channel.sock, selectors.EVENT_READ)
     selector.register(waker, selectors.EVENT_READ)

@@ -14,12 +14,13 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
 from clusters.agent import clocks, network
-from clusters.means import cgroup, enclosure, kernel, namespaces, nfqueue, userns
+from clusters.means import cgroup, enclosure, kernel, loopdisk, namespaces, nfqueue, strace, userns
 from clusters.means.nft import Blocks, Nft, find_program
 
 
 def probe() -> dict[str, str | None]:
     """Capability -> None, or the reason why not and what to do."""
+    loop = loopdisk.refusal()  # before we may have become root of a namespace of our own
     base = _enter()
     clock = base or clocks.why_not()  # while a child has a PID namespace to be in
     base = base or _make()
@@ -32,6 +33,9 @@ def probe() -> dict[str, str | None]:
     found |= {f"{c}-limit": base or cgroup.controlling(c)[1] for c in cgroup.CONTROLLERS}
     found["users"] = base or userns.lonely()
     found["clock"] = base or clock
+    found["at-rest"] = base
+    found["loop-disk"] = base or loop
+    found["trace"] = base or strace.refusal()
     return found
 
 

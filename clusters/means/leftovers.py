@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from clusters.means import cgroup, procfs
+from clusters.means import cgroup, loopdisk, procfs
 from clusters.means.dockerd import Daemon, DaemonError, usual_socket
 from clusters.means.nft import BRIDGE_PREFIX, SWITCH, TABLE, Nft, queue_table_of, table_of
 
@@ -28,6 +28,8 @@ def leftovers(run: str | None = None) -> list[str]:
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         if line.split()[4].startswith("/run/splitbrain/"):
             found.append(f"mount {line.split()[4]}")
+    image = "" if run is None else loopdisk.image_of(run)
+    found += [f"loop device {device}" for device in loopdisk.devices(image)]
     return found + _tables(run) + _docker(run)
 
 

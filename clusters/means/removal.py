@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from clusters.means import cgroup, dockerd
+from clusters.means import cgroup, dockerd, loopdisk
 from clusters.means.nft import Nft, discard, queue_table_of, table_of
 
 
@@ -75,6 +75,10 @@ CGROUP: Final = Kind(
 )
 CONTAINER: Final = Kind(
     there=lambda run, _run_dir, name: ("container", name) in _owned(run), remove=_clear_daemon
+)
+LOOP: Final = Kind(
+    there=lambda run, _run_dir, _name: bool(loopdisk.devices(loopdisk.image_of(run))),
+    remove=lambda run, _run_dir, _name: loopdisk.detach(run),
 )
 NETWORK: Final = Kind(
     there=lambda run, _run_dir, name: ("network", name) in _owned(run), remove=_clear_daemon

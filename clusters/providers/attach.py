@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from clusters.providers._disks import Disks
+from clusters.providers._tracer import Tracer
 from harness.core.cluster import (
     ClockReading,
     Course,
@@ -47,6 +49,9 @@ _refused: Final[dict[str, str]] = {
     "restart": f"{_not_ours}, and starts no process",
     **dict.fromkeys(("cpu-limit", "memory-limit", "descriptor-limit"), f"{_not_ours}, and limits nothing"),
     "clock": f"{_not_ours}, and changes no clock",
+    "at-rest": f"{_not_ours}, and touches no data",
+    "loop-disk": f"{_not_ours}, and reaches no disk",
+    "trace": f"{_not_ours}, and traces no process",
     "keep": "an attached cluster stands anyway",
 }
 _end_s: Final = 2.0
@@ -84,10 +89,20 @@ class Attach:
     def enclose(self) -> None:
         """Nothing is made that could be left."""
 
-    def resources(self, *, run: str, nodes: int) -> tuple[tuple[str, str], ...]:
+    def resources(
+        self, *, run: str, nodes: int, needs: frozenset[str] = frozenset()
+    ) -> tuple[tuple[str, str], ...]:
         return ()
 
-    def create(self, *, run: str, run_dir: Path, nodes: int, mounts: Mapping[str, str]) -> AttachedCluster:
+    def create(
+        self,
+        *,
+        run: str,
+        run_dir: Path,
+        nodes: int,
+        mounts: Mapping[str, str],
+        needs: frozenset[str] = frozenset(),
+    ) -> AttachedCluster:
         assert nodes == len(self._addresses), "a spec has as many nodes as addresses"
         named = ((f"n{i}", address) for i, address in enumerate(self._addresses, 1))
         return AttachedCluster(run_dir, tuple(_node(name, address) for name, address in named))
@@ -105,6 +120,8 @@ class AttachedCluster:
         self.network = self
         self.process = self
         self.limits = self.clock = self
+        self.disk = Disks(lambda *_, **__: _refuse("loop-disk"))
+        self.tracer = Tracer(lambda *_, **__: _refuse("trace"))
         self._logs = run_dir.resolve() / "logs"
         self._helpers: list[subprocess.Popen[bytes]] = []
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 from clusters.means.dockerd import LABEL, Daemon, DaemonError, clear
 from clusters.means.loader import standalone
 from clusters.means.nft import BRIDGE_PREFIX, discard, find_program, table_of
-from clusters.providers import _zones
+from clusters.providers import _disks, _zones
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from clusters.providers.netns import Netns, NetnsCluster
 from harness.core.cluster import DATA_DIR, Node, Place, Process
@@ -63,6 +63,7 @@ DOCKER = Descriptor(
             summary="capture the packets between nodes and clients, the latest 256 MB",
         ),
         *_zones.OPTIONS,
+        _disks.SIZE,
         Option(name="memory_mb", default=0, least=0, summary="memory of each node in MB, 0: no limit"),
         Option(
             name="cpus", default=0.0, least=0, summary="processors of each node, such as 0.5, 0: no limit"
@@ -80,6 +81,9 @@ _names: Final = (
     "clock",
     "keep",
     "descriptor-limit",
+    "at-rest",
+    "loop-disk",
+    "trace",
 )
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
@@ -129,12 +133,23 @@ class Docker:
         """Nothing: containers' processes are children of the daemon's, and known by the host's process
         ids, which a PID namespace of the run's own would hide. The agent ends what the run has made."""
 
-    def resources(self, *, run: str, nodes: int) -> tuple[tuple[str, str], ...]:
+    def resources(
+        self, *, run: str, nodes: int, needs: frozenset[str] = frozenset()
+    ) -> tuple[tuple[str, str], ...]:
         title = f"splitbrain-{run}"
         containers = (("container", f"{title}-n{i + 1}") for i in range(nodes))
-        return (*containers, ("network", title), ("table", f"bridge {table_of(run)}"), ("work", "work"))
+        made = (*containers, ("network", title), ("table", f"bridge {table_of(run)}"))
+        return (*made, *_disks.resources(needs), ("work", "work"))
 
-    def create(self, *, run: str, run_dir: Path, nodes: int, mounts: Mapping[str, str]) -> DockerCluster:
+    def create(
+        self,
+        *,
+        run: str,
+        run_dir: Path,
+        nodes: int,
+        mounts: Mapping[str, str],
+        needs: frozenset[str] = frozenset(),
+    ) -> DockerCluster:
         if not 1 <= nodes <= MOST_NODES:
             raise UsageError(f"{nodes} nodes: provider docker takes 1 to {MOST_NODES}")
         for source in mounts:
@@ -163,6 +178,8 @@ class Docker:
                 cluster.zones = zones
                 try:
                     cluster.make_containers(client, image, network, mounts, limits)
+                    disks = cluster.disk.make(needs, self._options.get("disk_mb", _disks.SIZE_MB))
+                    cluster.capabilities = {**cluster.capabilities, **disks, **cluster.tracer.make(needs)}
                     _zones.stand(cluster, zones, trips)
                     if self._options.get("pcap"):
                         cluster.capture(BRIDGE_PREFIX + run)

@@ -28,7 +28,7 @@ import msgspec
 
 from clusters.means.crashloop import Loops
 from clusters.means.limits import NodeLimits
-from clusters.providers import _zones
+from clusters.providers import _disks, _tracer, _zones
 from clusters.providers._clocks import AgentClocks
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from harness.core.cluster import (
@@ -72,6 +72,7 @@ NETNS = Descriptor(
             summary="capture the packets between nodes and clients, the latest 256 MB",
         ),
         *_zones.OPTIONS,
+        _disks.SIZE,
     ),
 )
 
@@ -89,6 +90,7 @@ class Netns:
         self._options = dict(options or {})
         self._subnet: str | None = self._options.get("subnet")
         self._pcap: bool = (options or {}).get("pcap", False)
+        self._disk_mb: int = (options or {}).get("disk_mb", _disks.SIZE_MB)
 
     def probe(self) -> Mapping[str, str | None]:
         done = subprocess.run(
@@ -110,6 +112,9 @@ class Netns:
                 "cgroup",
                 "users",
                 "clock",
+                "at-rest",
+                "loop-disk",
+                "trace",
             )
             return dict.fromkeys((*names, "cpu-limit", "memory-limit", "descriptor-limit"), reason)
         found: dict[str, str | None] = json.loads(done.stdout)
@@ -132,10 +137,20 @@ class Netns:
                 raise MissingCapability(f"provider netns cannot work here: {reason}") from None
             raise InfrastructureError(f"the run cannot be enclosed in namespaces of its own: {e}") from None
 
-    def resources(self, *, run: str, nodes: int) -> tuple[tuple[str, str], ...]:
-        return (("cgroup", f"splitbrain-{run}"), ("work", "work"))
+    def resources(
+        self, *, run: str, nodes: int, needs: frozenset[str] = frozenset()
+    ) -> tuple[tuple[str, str], ...]:
+        return (("cgroup", f"splitbrain-{run}"), *_disks.resources(needs), ("work", "work"))
 
-    def create(self, *, run: str, run_dir: Path, nodes: int, mounts: Mapping[str, str]) -> NetnsCluster:
+    def create(
+        self,
+        *,
+        run: str,
+        run_dir: Path,
+        nodes: int,
+        mounts: Mapping[str, str],
+        needs: frozenset[str] = frozenset(),
+    ) -> NetnsCluster:
         if not 1 <= nodes <= MOST_NODES:
             raise UsageError(f"{nodes} nodes: provider netns takes 1 to {MOST_NODES}")
         from clusters.means import userns
@@ -154,6 +169,8 @@ class Netns:
         cluster.zones = zones
         try:
             cluster.make(network.prefixlen, mounts)
+            disks, tracer = cluster.disk.make(needs, self._disk_mb), cluster.tracer.make(needs)
+            cluster.capabilities = {**cluster.capabilities, **disks, **tracer}
             _zones.stand(cluster, zones, trips)
             if self._pcap:
                 from clusters.means.nft import SWITCH
@@ -195,6 +212,8 @@ class NetnsCluster(AgentClocks):
         self.network = self
         self.process = self
         self.clock = self
+        self.disk = _disks.Disks(self._ask)
+        self.tracer = _tracer.Tracer(self._ask)
         self._run_dir = run_dir
         self._logs = run_dir / "logs"
         self._ends: tuple[Node | Place, ...] = (*nodes, *places)

@@ -48,6 +48,11 @@ OPTIONS: Final = (
         least=0,
         most=10_000_000,
     ),
+    Option(
+        name="unsafe-no-fsync",
+        default=False,
+        summary="known bad: have etcd never sync what it writes, so that a power loss takes acknowledged writes away",
+    ),
 )
 
 ETCD: Final = Descriptor(
@@ -60,10 +65,11 @@ ETCD: Final = Descriptor(
 _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
 _deaths: Final = frozenset({"kill", "terminate", "crash-loop"})
-_stalls: Final = frozenset(
-    {"pause", "cpu-pressure", "memory-pressure"}
-)  # time passes that a node does not notice
-_survived: Final = _deaths | _stalls | {"partition", "packet", "fd-limit"}
+_power: Final = frozenset({"power-loss", "crash-point"})  # what was not synced is gone as well
+# Time passes that a node does not notice, or cannot use.
+_failed_disks: Final = frozenset({"slow-disk", "hung-disk", "disk-full", "read-only", "disk-error"})
+_stalls: Final = frozenset({"pause", "cpu-pressure", "memory-pressure"}) | _failed_disks
+_survived: Final = _deaths | _power | _stalls | {"partition", "packet", "fd-limit"}
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
 # hardly any watch of a run end with one.
@@ -121,7 +127,8 @@ class Etcd:
             most="all",  # it is judged by coming back once all is healed, which a lost majority does as well
             source=f"{_faq}: once the majority works again, a leader is elected and the cluster is healthy",
         ),
-        # A leader that wakes from a pause may still renew leases, or revoke them, before it hears of its successor.
+        # A leader that wakes from a pause, or a sync, may still renew leases, or revoke them, before it hears of
+        # its successor.
         Promise(
             prop="lease",
             families=_survived - _stalls,
@@ -130,7 +137,7 @@ class Etcd:
         ),
         Promise(
             prop="durable",
-            families=_deaths,
+            families=_deaths | _power,
             most="all",
             source=f"{_api}: completed operations are durable",
         ),
@@ -176,7 +183,18 @@ class Etcd:
             version=exact,
             program={"etcd": artifact.path},
             sha256={"etcd": artifact.sha256},
-            caveats=versions.caveats(exact),
+            caveats=(*versions.caveats(exact), *self._caveats()),
+        )
+
+    def _caveats(self) -> tuple[str, ...]:
+        """What this run's own options break."""
+        if not self.options["unsafe-no-fsync"]:
+            return ()
+        return (
+            (
+                "unsafe-no-fsync=true: etcd was told not to sync what it acknowledges; a power loss must lose some"
+                " of it (a positive control, no finding against etcd)."
+            ),
         )
 
     def launch(self, node: Node, view: View) -> list[Process]:
@@ -204,6 +222,8 @@ class Etcd:
             flags[flag] = f"{_PROGRESS_MS}ms"
         if self.options["snapshot_count"]:
             flags["snapshot-count"] = str(self.options["snapshot_count"])
+        if self.options["unsafe-no-fsync"]:
+            flags["unsafe-no-fsync"] = "true"
         argv = (view.program["etcd"], *(f"--{flag}={value}" for flag, value in flags.items()))
         ports = (self.ports["client"], self.ports["peer"])
         # Three members that start at the same instant find each other's ports open and nobody answering, and

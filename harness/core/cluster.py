@@ -281,6 +281,61 @@ class Clocks(Protocol):
         """What the clocks of each process of the node show now, in well under 0.1 s."""
 
 
+class Disks(Protocol):
+    """What can be done to a node's data (capability `at-rest`), and to its disk, where it has one of its own
+    (capability `loop-disk`)."""
+
+    def sums(self, node: str) -> Mapping[str, str]:
+        """`SIZE:CHECKSUM` of each file of the node's data, by its path in there. Needs no disk of its own."""
+
+    def snapshot(self, node: str) -> None:
+        """Copy the node's data while nothing moves, for a `rollback`. Needs no disk of its own."""
+
+    def tamper(self, node: str, how: str, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Damage the node's data, on which nothing may run: `bit-flip` (`pattern`, `seed`, `count`), `truncate`
+        (`pattern`, `seed`), `wipe`, `rollback`. Returns facts. Needs no disk of its own."""
+
+    def flush(self, nodes: Sequence[str]) -> None:
+        """Have all that was written by now on these nodes' disks, synced or not, as the kernel does now and then."""
+
+    def plant(self, node: str, name: str) -> Mapping[str, bool]:
+        """Write a file beside the node's data that is not synced; returns what `planted` finds then."""
+
+    def planted(self, node: str, name: str) -> Mapping[str, bool]:
+        """Whether that file (`unsynced`), and one that was synced when the disk was made (`synced`), hold what
+        was written to them."""
+
+    def power_loss(self, nodes: Sequence[str]) -> Mapping[str, Any]:
+        """Stop everything on these nodes, take from their disks what was never synced, kill everything, and
+        have the disks back as they are after a power loss. Nothing runs then. Returns facts: `took_ms`."""
+
+    def spoil(self, node: str, error: str) -> None:
+        """Have writes to the node's disk fail with `error`: `ENOSPC`, `EROFS` or `EIO`."""
+
+    def try_write(self, node: str) -> str | None:
+        """The name of the error that a synced write beside the node's data meets now, or None."""
+
+    def mend(self, node: str) -> None:
+        """Have writes to the node's disk succeed; where a new mount is needed, its processes are killed."""
+
+    def mount(self, node: str) -> None:
+        """Have the node's disk where it belongs; nothing happens if it is."""
+
+
+class Tracer(Protocol):
+    """Tampering with system calls of a node's processes (capability `trace`). A process has one tracer at most."""
+
+    def trace(self, fault: str, node: str, calls: Sequence[str], what: str) -> None:
+        """Do `what`, in strace's words (`delay_enter=50ms`), to these calls of all that runs on the node now."""
+
+    def untrace(self, fault: str, node: str) -> None:
+        """Let go of what `fault` holds there; nothing happens if it holds nothing."""
+
+    def longest_ms(self, node: str, calls: Sequence[str], watch_s: float, enough_ms: float) -> float:
+        """For how long, at the longest, a thread of the node's processes was seen in one of these calls (`fsync`,
+        `fdatasync`) without having run; looks for `watch_s`, or until it saw one of `enough_ms`."""
+
+
 class Cluster(Protocol):
     """What the harness and the faults act on. Nodes may come and go during a run."""
 
@@ -301,11 +356,17 @@ class Cluster(Protocol):
     @property
     def clock(self) -> Clocks: ...
     @property
+    def disk(self) -> Disks: ...
+    @property
+    def tracer(self) -> Tracer: ...
+    @property
     def capabilities(self) -> Mapping[str, str | None]:
         """Capability name -> None where it works here, else the reason why not.
 
         Names: `block`, `shape`, `client-places`, `signal`, `restart`, `clock`, `keep` (the cluster can stand
-        when its run is over), `cpu-limit`, `memory-limit`, `descriptor-limit`; more arrive with their faults.
+        when its run is over), `cpu-limit`, `memory-limit`, `descriptor-limit`, `loop-disk` (nodes have disks of
+        their own, which can lose their power), `at-rest` (data can be damaged), `trace` (system calls can be
+        tampered with); more arrive with their faults.
         """
 
     @property
@@ -363,15 +424,29 @@ class Provider(Protocol):
     def enclose(self) -> None:
         """Enter the namespaces that bound the run's life, where the provider has such."""
 
-    def resources(self, *, run: str, nodes: int) -> tuple[tuple[str, str], ...]:
+    def resources(
+        self, *, run: str, nodes: int, needs: frozenset[str] = frozenset()
+    ) -> tuple[tuple[str, str], ...]:
         """What `create` will make that does not end with the run's own processes, as (kind, name).
 
         It goes into the ledger before `create` is called, so that `heal` finds it whatever ends the
         run. What removes a kind, from its name alone, is found in `splitbrain.heal`.
         """
 
-    def create(self, *, run: str, run_dir: Path, nodes: int, mounts: Mapping[str, str]) -> Cluster:
+    def create(
+        self,
+        *,
+        run: str,
+        run_dir: Path,
+        nodes: int,
+        mounts: Mapping[str, str],
+        needs: frozenset[str] = frozenset(),
+    ) -> Cluster:
         """Make `nodes` nodes `n1`.. and their places `c1`...
+
+        `needs` are the capabilities that the run's faults ask for: what takes a set-up of its own
+        (`loop-disk`) is set up for those only. One that cannot be had is no error here, but stands in the
+        cluster's `capabilities` with the reason.
 
         `mounts`: path on the host -> path in every node, read-only. Logs go to `run_dir/logs/NODE/`,
         data lives below `run_dir` and is seen by the node as `DATA_DIR`.

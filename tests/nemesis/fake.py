@@ -23,6 +23,8 @@ from harness.core.cluster import (
 )
 from harness.core.fault import FaultContext, Plan
 from harness.core.system import Status, System
+from tests.nemesis.fake_disk import FakeDisk
+from tests.nemesis.fake_tracer import FakeTracer
 
 
 class FakeCluster:
@@ -32,6 +34,8 @@ class FakeCluster:
         self.nodes = tuple(Node(f"n{i}", f"10.0.0.{i}") for i in range(1, nodes + 1))
         self.places = tuple(Place(f"c{i}", f"n{i}", f"10.0.1.{i}") for i in range(1, nodes + 1))
         self.network = self.process = self.limits = self.clock = self
+        self.disk = FakeDisk(self)
+        self.tracer = FakeTracer(self)
         self.courses: dict[str, dict[str, tuple[Course, int]]] = {}
         self.limited: dict[tuple[str, str], dict[str, float]] = {}  # (node, kind) -> fault -> amount
         self.met = 0
@@ -142,9 +146,10 @@ class FakeCluster:
         self, node: str, signal: str, *, pid: int | None = None, start: int | None = None
     ) -> tuple[ProcessState, ...]:
         was = self.running[node]
+        end = {"KILL": -9, "TERM": -15}.get(signal)
         state = {"KILL": None, "TERM": None, "STOP": "T", "CONT": "S"}[signal]
         if was.alive and pid in (None, was.pid) and start in (None, was.start):
-            self.running[node] = msgspec.structs.replace(was, state=state)
+            self.running[node] = msgspec.structs.replace(was, state=state, exit=end)
         return (was,)
 
     def state(self, node: str) -> tuple[ProcessState, ...]:
@@ -198,6 +203,9 @@ def undo(cluster: FakeCluster, plan: Plan) -> None:
         "signal": cluster.signal,
         "unloop": cluster.unloop,
         "unlimit": cluster.unlimit,
+        "mount": cluster.disk.mount,
+        "mend": cluster.disk.mend,
+        "untrace": cluster.tracer.untrace,
     }
     for step in plan.undo:
         known[step.do](**step.args)

@@ -1,0 +1,113 @@
+"""Tracers: processes of the agent's that tamper with system calls of a node's processes.
+
+One tracer at most holds a process, so it is the agent that has them all. They end with the agent.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import Any, Final
+
+from clusters.agent.disks import Disks
+from clusters.agent.estate import Answer, Refusal
+from clusters.means import kernel, procfs, strace
+
+_attach_s: Final = 5.0
+_detach_s: Final = 2.0
+_poll_s: Final = 0.002
+
+
+class Tracers(Disks):
+    """An estate that can have the processes of its nodes traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tracers: dict[tuple[str, str], subprocess.Popen[bytes]] = {}
+
+    def do_trace_probe(self) -> Answer:
+        """Why nothing can be traced here, or None."""
+        return strace.probe(), []
+
+    def do_trace(self, *, fault: str, node: str, calls: list[str], what: str) -> Answer:
+        """Do `what` to these calls of all that runs on the node now; returns when it is so."""
+        if (fault, node) in self._tracers:
+            return None, []
+        everybody = self._inhabitants([node])
+        for pid, _start in everybody:
+            if holder := strace.tracer_of(pid):
+                raise Refusal("setup", f"{node}: process {pid} is traced already, by process {holder}")
+        if not everybody:
+            raise Refusal("setup", f"{node}: nothing runs that could be traced")
+        log = self._logs / node / f"strace-{fault}.txt"
+        argv = strace.command((pid for pid, _ in everybody), calls, what, log)
+        agent = os.getpid()
+
+        def before_exec() -> None:
+            kernel.die_with_parent(signal.SIGKILL)
+            if os.getppid() != agent:
+                os._exit(1)
+
+        tracer = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=before_exec,  # noqa: PLW1509 - one thread, nothing to deadlock with
+        )
+        self._tracers[fault, node] = tracer
+        deadline = time.monotonic() + _attach_s
+        while not all(self._held(pid, start, tracer.pid) for pid, start in everybody):
+            if tracer.poll() is not None or time.monotonic() > deadline:
+                if not self._inhabitants([node]):
+                    break  # it has done what it was to do: what it held is dead
+                said = self._release(fault, node)
+                raise Refusal("agent", f"{node}: strace did not get hold of its processes: {said}")
+            time.sleep(0.002)
+        return None, []
+
+    def do_untrace(self, *, fault: str, node: str) -> Answer:
+        """Let go; nothing happens where nobody holds anything."""
+        if (fault, node) in self._tracers:
+            self._release(fault, node)
+        return None, []
+
+    def do_longest(self, *, node: str, calls: list[str], watch_s: float, enough_ms: float) -> Answer:
+        """How long a thread was seen in one of these calls. Looked for here, where no other thread holds the
+        interpreter: among a dozen busy clients one look would take longer than what is looked for."""
+        pids = [pid for pid, _start in self._inhabitants([node])]
+        since: dict[tuple[int, int, str], float] = {}
+        longest = 0.0
+        begin = now = time.monotonic()
+        while now < begin + watch_s and longest < enough_ms:
+            there = {stay for pid in pids for stay in strace.stays(pid, calls)}
+            now = time.monotonic()
+            since = {stay: since.get(stay, now) for stay in there}
+            longest = max([longest, *((now - first) * 1e3 for first in since.values())])
+            time.sleep(_poll_s)
+        return longest, []
+
+    def close(self) -> list[str]:
+        for fault, node in list(self._tracers):
+            self._release(fault, node)
+        return super().close()
+
+    def _held(self, pid: int, start: int, tracer: int) -> bool:
+        try:
+            return procfs.same(pid, start) is None or strace.tracer_of(pid) == tracer
+        except OSError:
+            return True  # gone
+
+    def _release(self, fault: str, node: str) -> str:
+        """End a tracer; what it said. It is not asked: one that holds a call back would wait for its end."""
+        tracer: Any = self._tracers.pop((fault, node))
+        tracer.terminate()
+        try:
+            said = tracer.communicate(timeout=_detach_s)[1]
+        except subprocess.TimeoutExpired:
+            tracer.kill()
+            said = tracer.communicate()[1]
+        return " ".join(said.decode(errors="replace").split()) or "it said nothing"
