@@ -218,7 +218,11 @@ def test_snapshots_and_ipv6() -> None:
 
 def test_promises_stand_with_their_source_and_exceptions() -> None:
     promises: dict[str, Promise] = {p.prop: p for p in Etcd({}).promises}
-    assert promises.keys() == {"linearizable", "availability", "durable"}
+    assert promises.keys() == {"linearizable", "availability", "lease", "durable"}
+    stalls = {"pause", "cpu-pressure", "memory-pressure"}
+    assert promises["availability"].families >= stalls | {"kill", "terminate", "crash-loop", "fd-limit"}
+    assert promises["lease"].families.isdisjoint(stalls)
+    assert promises["durable"].families == {"kill", "terminate", "crash-loop"}
     assert promises["linearizable"].unless == {"reads": "serializable"}
     assert promises["availability"].most == "minority"
     assert all(p.source for p in promises.values())
