@@ -157,10 +157,12 @@ class NodeLimits:
             if not state.alive:
                 continue
             process = state.pid, state.start
-            soft, hard = _prlimit(process)
-            self._soft_before.setdefault(process, (soft, hard))
-            softs = self._soft.setdefault(process, {})
-            softs.setdefault(fault, _lowest_free(_open(state.pid)) + more)
+            try:
+                before, taken = _prlimit(process), _open(state.pid)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it has just ended, perhaps by another fault
+            self._soft_before.setdefault(process, before)
+            self._soft.setdefault(process, {}).setdefault(fault, _lowest_free(taken) + more)
             self._settle_descriptors(process)
 
     def _settle_descriptors(self, process: tuple[int, int]) -> None:

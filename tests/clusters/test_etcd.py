@@ -219,9 +219,13 @@ def test_snapshots_and_ipv6() -> None:
 def test_promises_stand_with_their_source_and_exceptions() -> None:
     promises: dict[str, Promise] = {p.prop: p for p in Etcd({}).promises}
     assert promises.keys() == {"linearizable", "availability", "durable", "lease"}
+    stalls = {"pause", "cpu-pressure", "memory-pressure", "slow-disk"}
+    deaths = {"kill", "terminate", "crash-loop", "power-loss", "crash-point"}
+    assert promises["availability"].families >= stalls | deaths | {"partition", "packet", "fd-limit"}
+    assert promises["lease"].families.isdisjoint(stalls)
+    assert promises["durable"].families == deaths
     assert promises["linearizable"].unless == {"reads": "serializable"}
     assert promises["availability"].most == "all"
-    assert promises["linearizable"].families - promises["lease"].families >= {"pause"}
     assert all(p.source for p in promises.values())
 
 

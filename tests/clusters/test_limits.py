@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from clusters.means import cgroup, limits
+from clusters.means import cgroup, limits, procfs
 from clusters.means.limits import Group, NodeLimits, Nodes
 from harness.core.cluster import ProcessState
 from harness.core.errors import MissingCapability, UsageError
@@ -135,3 +137,39 @@ def test_a_kernel_without_the_controller(tmp_path: Path, monkeypatch: pytest.Mon
     reason = cgroup.controlling("memory")[1]
     assert reason is not None
     assert reason.startswith("no control group of this kernel has the controller memory; fault pause")
+
+
+def test_a_process_that_has_just_ended_has_no_descriptors_to_limit() -> None:
+    class Late(OneNode):
+        def state(self, node: str) -> tuple[ProcessState, ...]:
+            return (ProcessState(name="gone", pid=2**22 - 1, start=1, state="S"),)
+
+    made = NodeLimits(cast("Nodes", Late()))
+    made.limit("f1", "n1", "descriptors", 0)
+    assert made.usage("n1", "descriptors")["processes"] == []
+    made.unlimit("f1")
+
+
+def test_descriptors_of_a_process_are_limited_and_restored() -> None:
+    child = subprocess.Popen(["sleep", "1000"])
+    try:
+        stat = procfs.stat(child.pid)
+        assert stat is not None
+
+        class Real(OneNode):
+            def state(self, node: str) -> tuple[ProcessState, ...]:
+                return (ProcessState(name="sleep", pid=child.pid, start=stat.start, state="S"),)
+
+        made = NodeLimits(cast("Nodes", Real()))
+        before = resource.prlimit(child.pid, resource.RLIMIT_NOFILE)
+        made.limit("f1", "n1", "descriptors", 5)
+        made.limit("f2", "n1", "descriptors", 2)
+        (one,) = made.usage("n1", "descriptors")["processes"]
+        assert one["room"] == 2
+        made.unlimit("f2")
+        assert made.usage("n1", "descriptors")["room"] == 5
+        made.unlimit("f1")
+        assert resource.prlimit(child.pid, resource.RLIMIT_NOFILE) == before
+    finally:
+        child.kill()
+        child.wait()
