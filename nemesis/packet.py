@@ -150,9 +150,7 @@ class Packet:
         says = see(telling)[1]
         if phase == "during":
             dropped = _overrun(queue) - _overrun(was.get("queue", {}))
-            says += clause + (
-                f"; the packet queue was overrun and lost another {dropped}" if dropped > 0 else ""
-            )
+            says += clause + (f"; the packet queue lost another {dropped} by itself" if dropped > 0 else "")
         return Evidence(phase=phase, effect=effect, says=says, facts=facts)
 
     def _whom(self, chosen: Sequence[str], ctx: FaultContext, direction: str) -> str:
@@ -205,7 +203,7 @@ def least(sent: int, probability: float) -> float:
 def _overrun(queue: Mapping[str, Any]) -> int:
     """Packets that the queue lost by itself so far; where the kernel does not say, those that were missed."""
     known = queue.get("kernel_dropped")
-    return int(queue.get("missed", 0) if known is None else known)
+    return int(queue.get("missed", 0) if known is None else known) + int(queue.get("flushed", 0))
 
 
 def _words(kind: str, shaping: Shaping) -> str:

@@ -81,6 +81,7 @@ class Listener:
         return {
             **self.counts,
             "held": len(self._heap),
+            "flushed": self._queue.flushed,
             "kernel_dropped": dropped(self._queue.number),
         }
 

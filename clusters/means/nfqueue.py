@@ -81,6 +81,10 @@ def message(kind: int, flags: int, family: int, number: int, body: bytes = b"") 
 class Queue:
     """One end of a packet queue, in the network namespace in which this object was made.
 
+    Whenever a netfilter hook is taken away in the same network, by whomever (a run that ends, on a host
+    with Docker), the kernel drops all that waits in every queue there: `flushed` counts those, as far as a
+    verdict was given since.
+
     Takes the first number from `first` on that nobody listens to, far from those that other programs have
     by default: for Docker it is one of the host's. Raises: OSError.
     """
@@ -94,6 +98,7 @@ class Queue:
             raise
         self._head = message(_subsys_queue | 1, _request, 0, self.number)[4:]
         self._room = 0
+        self.flushed = 0
         self.copy(HEADERS)
 
     def copy(self, size: int) -> None:
@@ -113,8 +118,9 @@ class Queue:
                 data = self.sock.recv(self._room)
             except BlockingIOError:
                 return None
-            if data[5] == 3:  # the others are errors about packets that are gone
+            if data[5] == 3:
                 return parse(data)
+            self.flushed += 1  # what else comes are errors, about verdicts on packets that are gone
 
     def verdict(self, number: int, verdict: int) -> bytes:
         """What says what becomes of a packet; several may go to `send` in one piece."""

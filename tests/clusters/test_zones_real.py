@@ -30,7 +30,7 @@ def test_zones_are_as_far_apart_as_asked_for(provider: str, tmp_path: Path) -> N
 
         def trip_ms(source: str, target: str) -> float:
             echoes = made.echo(source, target)
-            assert echoes.received == echoes.sent
+            assert echoes.received > echoes.sent / 2
             return statistics.median(echoes.rtt_ms)
 
         near = trip_ms("n1", "n2")
