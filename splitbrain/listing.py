@@ -23,7 +23,7 @@ from harness.core.spec import Spec
 from nemesis.schedule import Step
 from splitbrain import registry
 from splitbrain.runner import RUN_WIDE
-from splitbrain.spec import command_line, duration
+from splitbrain.spec import command_line, duration, limit
 from splitbrain.timeline import condition, timeline
 
 LATEST = 10
@@ -217,11 +217,13 @@ def _range(option: Option) -> str:
 def print_plan(console: Console, spec: Spec, steps: Sequence[Step]) -> None:
     """The resolved spec and its fault schedule, as `--dry-run` shows them."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    most = limit(spec)
     rows = {
         "system": " ".join(filter(None, (spec.system, spec.version))),
         "workload": spec.workload,
         "faults": ",".join(spec.faults) or "none",
-        "nodes": f"{spec.nodes} on {spec.provider}",
+        "nodes": f"{spec.nodes} on {spec.provider}"
+        + ("" if most is None else f", at most {most} of them out"),
         "time": duration(spec.time_s),
         "rate": f"{spec.rate:g}/s" if spec.rate else "as fast as possible",
         "concurrency": spec.concurrency,

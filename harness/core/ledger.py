@@ -9,6 +9,7 @@
     {"event":"failed","time":T,"fault":"f1","error":"..."}      apply raised; it is undone all the same
     {"event":"undone","time":T,"fault":"f1"}
     {"event":"skipped","time":T,"step":3,"family":...,"target":...,"says":...}    never planned, and why
+    {"event":"triggered","time":T,"group":2,"says":...}         what steps of a script waited for came true
     {"event":"healed","fault":"f1"}                             by `splitbrain heal`, when the run was dead
 
 Times are ns since the run's start. A plan is flushed to disk before its fault is applied, a resource

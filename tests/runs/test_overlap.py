@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clusters.means.leftovers import leftovers
 from harness.core.ledger import read_faults
 from harness.core.outages import Outages, outages
 from tests.runs.commands import ROOT, Done, lines, run_altered, splitbrain
@@ -55,6 +56,7 @@ def accept(done: Done) -> None:
         assert [e["phase"] for e in fault.evidence] == ["before", "during", "after"]
         assert fault.evidence[-1]["effect"] is False, fault
         assert not fault.outstanding
+    assert leftovers(run_dir.name.rpartition("-")[2]) == []
     assert all(row["overlapping_ops"] >= 20 for row in results["faults"].values())
 
 
