@@ -37,7 +37,7 @@ from harness.core.errors import Definite
 from harness.core.op import Reply
 
 _open_share: Final = 0.2  # of the call's time-out: how long a watch stays open at least
-_budget_share: Final = 0.6  # and at most
+_budget_share: Final = 0.9  # and at most, where it has not caught up
 
 
 class Watches(Gateway):
@@ -71,7 +71,7 @@ class Watches(Gateway):
                 try:
                     message = _next(stream, shortest if seen.enough() else longest)
                 except Lost as e:
-                    if e.text == "timeout":
+                    if e.text == "timeout" and not seen.silent():
                         break
                     raise
                 seen.note(message)
@@ -94,12 +94,14 @@ class _Progress:
     def __init__(self, start: int) -> None:
         self.bookmark: int | None = None
         self._goal = start
+        self._past = False  # whether it asks for what has happened already
 
     def opened(self, message: Watched) -> None:
         """Take the first message, which says that the watch is there."""
         self._refuse_a_cancelled(message)
         if not message.created or not message.header.revision:
             raise Definite("garbage: watch not created")
+        self._past = message.header.revision >= self._goal
         self._goal = max(self._goal, message.header.revision)
 
     def note(self, message: Watched) -> None:
@@ -107,6 +109,10 @@ class _Progress:
         self._refuse_a_cancelled(message)
         upto = message.events[-1].kv.mod_revision if message.events else message.header.revision
         self.bookmark = max(self.bookmark or 0, upto)
+
+    def silent(self) -> bool:
+        """Whether there is something to tell, and nothing came, not even how far it is: that is no answer."""
+        return self.bookmark is None and self._past
 
     def enough(self) -> bool:
         return self.bookmark is not None and self.bookmark >= self._goal

@@ -125,9 +125,21 @@ def test_a_message_with_events_proves_no_more_than_its_last_event() -> None:
 
 def test_a_message_cut_by_the_end_of_the_call_is_not_looked_at() -> None:
     whole = message(9, put(5, "a", 1), put(5, "b", 2))
-    with asking(HEAD, chunk(message(9, created=True)), chunk(whole[:-30]), timeout_s=0.5) as c:
+    with asking(
+        HEAD, chunk(message(9, created=True)), chunk(message(8)), chunk(whole[:-30]), timeout_s=0.5
+    ) as c:
         seen = c.watch_events("w", 3).value
-    assert seen == {"from": 3, "events": [], "next": 3, "bookmark": None}
+    assert seen == {"from": 3, "events": [], "next": 9, "bookmark": 8}
+
+
+def test_a_watch_that_is_silent_about_the_past_has_not_answered() -> None:
+    with (
+        asking(HEAD, chunk(message(9, created=True)), timeout_s=0.3) as c,
+        pytest.raises(Definite, match="timeout"),
+    ):
+        c.watch_events("w", 3)
+    with asking(HEAD, chunk(message(9, created=True)), timeout_s=0.3) as c:  # nothing to tell yet
+        assert c.watch_events("w", 10).value["bookmark"] is None
 
 
 @pytest.mark.parametrize(
