@@ -15,7 +15,17 @@ from clusters.providers.docker import Docker
 from harness.core.errors import MissingCapability, UsageError
 from tests.clusters.fake_dockerd import folder, saying
 
-CAPABILITIES = {"docker", "client-places", "block", "signal", "restart", "keep"}
+CAPABILITIES = {
+    "docker",
+    "client-places",
+    "block",
+    "signal",
+    "restart",
+    "keep",
+    "at-rest",
+    "loop-disk",
+    "trace",
+}
 
 
 @pytest.mark.parametrize("address", ["unix:///no/such/docker.sock", "tcp://127.0.0.1:1"])

@@ -468,5 +468,6 @@ def test_an_address_range_in_use(tmp_path: Path) -> None:
 
 def test_the_host_can_do_what_the_tests_rely_on() -> None:
     found = Netns().probe()
-    assert set(found) == {"netns", "block", "client-places", "signal", "restart", "cgroup", "users"}
+    disks = {"at-rest", "loop-disk", "trace"}
+    assert set(found) == {"netns", "block", "client-places", "signal", "restart", "cgroup", "users"} | disks
     assert found["netns"] is None
