@@ -15,7 +15,19 @@ from clusters.providers.docker import Docker
 from harness.core.errors import MissingCapability, UsageError
 from tests.clusters.fake_dockerd import folder, saying
 
-CAPABILITIES = {"docker", "client-places", "block", "shape", "signal", "restart", "clock", "keep"}
+CAPABILITIES = {
+    "docker",
+    "client-places",
+    "block",
+    "shape",
+    "signal",
+    "restart",
+    "clock",
+    "keep",
+    "at-rest",
+    "loop-disk",
+    "trace",
+}
 
 
 @pytest.mark.parametrize("address", ["unix:///no/such/docker.sock", "tcp://127.0.0.1:1"])

@@ -216,6 +216,13 @@ def test_snapshots_and_ipv6() -> None:
     assert "--listen-client-urls=http://[fd00::1]:2379" in argv
 
 
+def test_an_etcd_that_does_not_sync_is_a_known_bad_one() -> None:
+    system = Etcd({"unsafe-no-fsync": "true"})
+    assert "--unsafe-no-fsync=true" in system.launch(NODES[0], view())[0].argv
+    assert any("positive control" in c for c in system._caveats())
+    assert Etcd({})._caveats() == ()
+
+
 def test_promises_stand_with_their_source_and_exceptions() -> None:
     promises: dict[str, Promise] = {p.prop: p for p in Etcd({}).promises}
     assert promises.keys() == {"linearizable", "availability", "durable", "lease"}

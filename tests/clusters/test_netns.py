@@ -18,7 +18,7 @@ ETH = {IPv4Network("192.0.2.0/24"): "eth0 (192.0.2.2/24)"}
 
 def test_the_descriptor_names_the_provider() -> None:
     assert NETNS.load() is Netns
-    assert [option.name for option in NETNS.options] == ["subnet", "pcap", "zones", "rtt"]
+    assert [option.name for option in NETNS.options] == ["subnet", "pcap", "zones", "rtt", "disk_mb"]
 
 
 def test_the_descriptor_is_light() -> None:

@@ -469,5 +469,6 @@ def test_an_address_range_in_use(tmp_path: Path) -> None:
 def test_the_host_can_do_what_the_tests_rely_on() -> None:
     found = Netns().probe()
     basic = {"netns", "block", "shape", "client-places", "signal", "restart", "cgroup", "users", "clock"}
-    assert set(found) >= basic | {"cpu-limit", "memory-limit", "descriptor-limit"}
+    disks = {"at-rest", "loop-disk", "trace"}
+    assert set(found) == basic | disks | {"cpu-limit", "memory-limit", "descriptor-limit"}
     assert found["netns"] is None

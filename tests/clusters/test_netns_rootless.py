@@ -52,6 +52,9 @@ try:
     found["log"] = log.read_text().splitlines()
     cluster.signal("n1", "KILL")
     found["killed"] = cluster.state("n1")[0].exit
+    found["data"] = [list(cluster.disk.sums("n1"))]
+    cluster.disk.tamper("n1", "wipe", {})
+    found["data"].append(list(cluster.disk.sums("n1")))
 finally:
     cluster.close()
 print(json.dumps(found))
@@ -75,6 +78,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert not (where / "work").exists()
     assert not (own / "mine").exists()
     return dict(json.loads(done.stdout))
+
+
+def test_data_at_rest_can_be_damaged(found: dict[str, Any]) -> None:
+    assert found["data"] == [["big"], []]
 
 
 def test_an_ordinary_user_is_root_inside(found: dict[str, Any]) -> None:

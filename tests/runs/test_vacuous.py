@@ -30,6 +30,15 @@ WORDS += [
 ZONES = {"partition:zone": ("--opt", "zones=eu:n1,n2;us:n3")}
 NODES = {"majorities-ring": 5, "minority-third": 4}
 
+# Of each kind of disk fault one belongs to every change, the others to `make test-all`.
+DISKS = {"power-loss", "slow-disk", "hung-disk", "crash-point", "disk-full", "read-only", "disk-error"}
+DISKS |= {"bit-flip", "truncate", "wipe", "rollback"}
+QUICK = {f"{family}:leader" for family in ("power-loss", "slow-disk", "crash-point", "disk-full", "bit-flip")}
+CASES = [
+    pytest.param(w, marks=pytest.mark.slow if w.partition(":")[0] in DISKS and w not in QUICK else ())
+    for w in WORDS
+]
+
 REPLACED = """
 from splitbrain import registry
 family = {family!r}
@@ -75,7 +84,7 @@ def runs(
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("word", CASES)
 def test_a_fault_that_does_nothing_is_vacuous(runs: dict[str, "Future[Done]"], word: str) -> None:
     done = runs[word].result()
     family = family_of(word)
