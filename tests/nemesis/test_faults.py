@@ -35,7 +35,7 @@ def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nemesis.memory_pressure._FILL_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.partition._CHANGES", 0)
-    monkeypatch.setattr("nemesis.partition._PROBE_S", 0.02)
+    monkeypatch.setattr("nemesis.partition._PROBE_S", 0.2)
     monkeypatch.setattr("nemesis.power_loss._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.crash_point._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.at_rest._WAIT_S", 0.0)
