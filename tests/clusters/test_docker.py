@@ -24,6 +24,7 @@ CAPABILITIES = {
     "restart",
     "clock",
     "keep",
+    "descriptor-limit",
     "at-rest",
     "loop-disk",
     "trace",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import time
 from pathlib import Path
 from typing import cast
 
@@ -153,6 +154,7 @@ def test_a_process_that_has_just_ended_has_no_descriptors_to_limit() -> None:
 def test_descriptors_of_a_process_are_limited_and_restored() -> None:
     child = subprocess.Popen(["sleep", "1000"])
     try:
+        time.sleep(0.3)  # its loader has closed what it opened
         stat = procfs.stat(child.pid)
         assert stat is not None
 
