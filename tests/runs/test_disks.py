@@ -55,6 +55,7 @@ def test_an_etcd_that_does_not_sync_is_found_out(tmp_path: Path) -> None:
     assert leftovers(run) == []
 
 
+@pytest.mark.slow
 @pytest.mark.netns
 @pytest.mark.rootless
 def test_a_slow_disk_and_a_death_at_a_sync_are_survived(tmp_path: Path) -> None:

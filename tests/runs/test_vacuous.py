@@ -17,17 +17,7 @@ from tests.runs.commands import Done, run_altered
 pytestmark = pytest.mark.netns
 
 # Of each kind of fault one belongs to every change, the others, and the other targets, to `make test-all`.
-QUICK = {
-    "partition",
-    "packet",
-    "kill",
-    "pause",
-    "cpu-pressure",
-    "clock",
-    "power-loss",
-    "slow-disk",
-    "bit-flip",
-}
+QUICK = {"partition", "kill", "clock", "power-loss", "bit-flip"}
 WALK = "walk:kill+pause+partition"  # each family in turn does nothing, while the others do
 CASES = [
     pytest.param(f"{d.name}:{target}", marks=() if i == 0 and d.name in QUICK else pytest.mark.slow)
