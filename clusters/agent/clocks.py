@@ -21,7 +21,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from clusters.means import procfs, tracing, vdso
+from clusters.means import kernel, procfs, tracing, vdso
 from clusters.means.tracing import Reading
 from clusters.means.vdso import RATE_ONE, Block, Unfit, Vdso, standing
 
@@ -229,11 +229,13 @@ def why_not() -> str | None:
         vdso.pristine()
     except OSError as e:
         return f"{e}; `pause` is the nearest fault that can be had"
+    parent = os.getpid()
     child = os.fork()
     if child == 0:
         try:
             signal.set_wakeup_fd(-1)
-            while True:
+            kernel.die_with_parent()  # who asks may be killed in the middle of it
+            while os.getppid() == parent:
                 signal.pause()
         finally:
             os._exit(1)
