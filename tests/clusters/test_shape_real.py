@@ -129,7 +129,7 @@ def measure(folder: Path, run: str, provider: str) -> dict[str, Any]:
     scope="module",
     params=[
         pytest.param("netns", marks=[pytest.mark.netns, pytest.mark.rootless]),
-        pytest.param("docker", marks=pytest.mark.docker),
+        pytest.param("docker", marks=(pytest.mark.docker, pytest.mark.slow)),
     ],
 )
 def found(

@@ -18,7 +18,10 @@ RTT_MS = 60
 
 @pytest.mark.parametrize(
     "provider",
-    [pytest.param("netns", marks=pytest.mark.netns), pytest.param("docker", marks=pytest.mark.docker)],
+    [
+        pytest.param("netns", marks=pytest.mark.netns),
+        pytest.param("docker", marks=(pytest.mark.docker, pytest.mark.slow)),
+    ],
 )
 def test_zones_are_as_far_apart_as_asked_for(provider: str, tmp_path: Path) -> None:
     options = {"zones": "eu:n1,n2;us:n3", "rtt": f"eu-us:{RTT_MS}ms"}

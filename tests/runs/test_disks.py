@@ -33,6 +33,7 @@ def test_an_etcd_that_syncs_loses_nothing(tmp_path: Path) -> None:
     assert leftovers(run) == []
 
 
+@pytest.mark.slow
 @pytest.mark.netns
 def test_no_disk_is_left_when_everything_is_killed(tmp_path: Path) -> None:
     case = Case("fault in force", "init", True, "power-loss:all", 0.0, 4)

@@ -71,6 +71,7 @@ def checkers_of(out: Path) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_check_that_is_killed_costs_a_note_and_no_verdict(out: Path) -> None:
     command = [sys.executable, "-P", "-m", "splitbrain", "run", "--faults", "none", "--time", "3s", "--json"]
     with subprocess.Popen(
