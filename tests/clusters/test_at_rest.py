@@ -77,7 +77,7 @@ def test_a_file_that_is_not_there_is_named(data: Path) -> None:
 def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NetnsCluster]:
     run = f"trest{request.param.__name__[0].lower()}"
     made = request.param({}).create(run=run, run_dir=tmp_path, nodes=1, mounts={})
-    text = f"cd {DATA_DIR}; n=0; while :; do n=$((n + 1)); echo $n > count; sleep 0.01; done"
+    text = f"cd {DATA_DIR}; n=0; while :; do n=$((n + 1)); echo $n >> count; sleep 0.01; done"
     try:
         assert made.capabilities["at-rest"] is None
         made.launch({"n1": [Process(name="counts", argv=("/bin/sh", "-c", text))]})
