@@ -47,7 +47,9 @@ def walk(
     Raises: UsageError when the time is too short for that.
     """
     wanted = len(families) * least
-    longest = _FIRST[1] * step_s + wanted * _VARY[1] * step_s + QUIET_S
+    # A family that comes twice in a row may have to be healed in between, which is a move as well.
+    heals = least - 1 if len(families) > 1 else wanted
+    longest = _FIRST[1] * step_s + (wanted + heals) * _VARY[1] * step_s + QUIET_S
     scale = min(1.0, time_s / longest)
     if scale < _SHRINK:
         raise too_short(time_s, longest * _SHRINK, families)
