@@ -1,11 +1,10 @@
-"""NATS' client: registers, sets and counters here; logs, queues and watches beside.
+"""NATS' client: registers, sets and counters here; logs and queues beside.
 
 Reads, by the option `reads`:
 
-* `checked`: the value is read, and then proven to be current by a message that goes through the stream's
-  log: for a register a publish that is only taken if the value's sequence is still the last of its key (a
-  header of 2.11; before, a register is read as with `leader`); for whatever is read as one state of a
-  stream, a mark published *before*, which the state must hold. Linearizable, whoever answered.
+* `checked`: a mark is published first, and the state that is read must hold it. So the state is one from after
+  the read began, whoever answers: linearizable. A register and the mark are asked for together, which needs
+  2.11; before, a register is read as with `leader`.
 * `leader`: the leader's word. A leader that was deposed and has not noticed answers as well.
 * `direct`: the word of any replica, the node's own if it has one, as clients of NATS read a bucket by default.
 
@@ -18,19 +17,23 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections import OrderedDict
+from time import monotonic, sleep
 from typing import Any, Final
 
 import msgspec
 
 from clusters.systems import _nats_names as names
 from clusters.systems._nats_errors import NO_MESSAGE
-from clusters.systems._nats_jetstream import Moved, garbled
+from clusters.systems._nats_jetstream import garbled
 from clusters.systems._nats_messages import Messages
 from clusters.systems._nats_queues import Queues
+from clusters.systems._nats_wire import Message
 from harness.core.errors import Definite, Indeterminate
 from harness.core.op import Reply
 
-_CHECKS: Final = (2, 11, 0)  # from here on a publish can be made to depend on another subject's sequence
+_CHECKS: Final = (2, 11, 0)  # from here on the last messages of several subjects can be asked for at once
+_END: Final = 204  # of an answer in several messages
+_AGAIN_S: Final = 0.003
 _COUNTS: Final = (2, 12, 0)  # from here on there are counters
 
 
@@ -73,7 +76,8 @@ class Memory:
 
     def of(self, key: str, value: Any) -> int | None:
         """The sequence; None if it is not known."""
-        seq = self._keys.get(key, {}).get(names.encode(value))
+        met = self._keys.get(key)
+        seq = met.get(names.encode(value)) if met is not None else None
         return 0 if seq is None and value is None else seq
 
 
@@ -87,44 +91,35 @@ class NatsClient(Messages, Queues):
     def _shared(self) -> dict[str, Any]:
         return {**super()._shared(), "memory": self.memory}
 
-    # Registers: a key-value bucket.
+    # Registers: keys of buckets.
 
-    def _register(self, key: Any, kind: str = "") -> str:
-        return f"$KV.{self._prefix}.{kind}{names.token(key)}"
+    def _bucket(self, key: Any, deadline: float) -> tuple[str, str]:
+        """The stream that has the key, which is there then, and what its subjects begin with. Raises: Definite."""
+        return self._numbered(names.spread(key, self._streams), deadline)
 
-    def _bucket(self, deadline: float) -> str:
-        config = names.bucket(self._prefix, self._replicas)
+    def _numbered(self, number: int, deadline: float) -> tuple[str, str]:
+        config = names.bucket(self._prefix, number, self._replicas)
         self._ensure(config, deadline)
-        return str(config["name"])
+        return str(config["name"]), f"$KV.{self._prefix}_{number}."
 
     def read(self, key: Any) -> Reply:
         """The value, None for a key that was never set or was deleted."""
         deadline = self._deadline()
-        name = self._bucket(deadline)
-        subject = self._register(key)
-        value, seq = self._value(name, subject, deadline)
-        if self._reads == "checked" and self._version(deadline) >= _CHECKS:
-            self._check(f"$KV.{self._prefix}.", subject, seq, deadline)
+        name, stem = self._bucket(key, deadline)
+        subject = f"{stem}r.{names.token(key)}"
+        value, seq = self._value(name, stem, subject, deadline)
         self.memory.met(subject, value, seq)
         return Reply(value, sequence=seq)
 
-    def _value(self, name: str, subject: str, deadline: float) -> tuple[Any, int]:
-        """What the subject's last message holds, and its sequence.
+    def _value(self, name: str, stem: str, subject: str, deadline: float) -> tuple[Any, int]:
+        """What the subject's last message holds, and its sequence; None and 0 without one.
 
         Raises: Definite.
         """
         if self._reads == "direct":
-            answer = self._asked(f"$JS.API.DIRECT.GET.{name}.{subject}", b"", deadline)
-            if answer.status == 404:
-                return None, 0
-            if answer.status:
-                raise Definite(f"status {answer.status}")
-            if "kv-operation" in answer.fields:
-                return None, self._number(answer.fields.get("nats-sequence"))
-            try:
-                return names.decode(answer.body), self._number(answer.fields.get("nats-sequence"))
-            except garbled:
-                self._nonsense()
+            return self._direct_value(self._asked(f"$JS.API.DIRECT.GET.{name}.{subject}", b"", deadline))
+        if self._reads == "checked" and self._version(deadline) >= _CHECKS:
+            return self._checked_value(name, f"{stem}mark.{self._mark}", subject, deadline)
         body = self._api(f"STREAM.MSG.GET.{name}", {"last_by_subj": subject}, deadline, NO_MESSAGE)
         if body is None:
             return None, 0
@@ -136,32 +131,62 @@ class NatsClient(Messages, Queues):
         except garbled:
             self._nonsense()
 
+    def _checked_value(self, name: str, mark: str, subject: str, deadline: float) -> tuple[Any, int]:
+        """The same from one state of a replica that holds a mark published now.
+
+        Raises: Definite.
+        """
+        least = self._reading(mark, deadline)
+        body = names.encode({"multi_last": [subject, mark]})
+        while True:
+            found, seen = (None, 0), 0
+            answer = self._asked(f"$JS.API.DIRECT.GET.{name}", body, deadline)
+            while answer.status == 0:
+                at = self._number(answer.fields.get("nats-sequence"))
+                if answer.fields.get("nats-subject") == subject:
+                    found = self._direct_value(answer)
+                else:
+                    seen = at
+                answer = self._more(answer.number, deadline)
+            if answer.status == _END and seen >= least:
+                return found
+            if monotonic() + _AGAIN_S > deadline:
+                self.close()
+                raise Definite("behind")  # a state from before the read began
+            sleep(_AGAIN_S)
+
+    def _direct_value(self, answer: Message) -> tuple[Any, int]:
+        """Value and sequence of a message that a replica gave.
+
+        Raises: Definite.
+        """
+        if answer.status == 404:
+            return None, 0
+        if answer.status:
+            self.close()
+            raise Definite(f"status {answer.status}")
+        seq = self._number(answer.fields.get("nats-sequence"))
+        if "kv-operation" in answer.fields:
+            return None, seq
+        try:
+            return names.decode(answer.body), seq
+        except garbled:
+            self._nonsense()
+
     def _number(self, text: str | None) -> int:
         if text is None or not text.isdigit():
             self._nonsense()
         return int(text)
 
-    def _check(self, stem: str, subject: str, seq: int, deadline: float) -> None:
-        """`seq` is still the subject's last sequence, by a mark that is taken only then.
-
-        Raises: Definite.
-        """
-        fields = {
-            "Nats_Expected_Last_Subject_Sequence": seq,
-            "Nats_Expected_Last_Subject_Sequence_Subject": subject,
-        }
-        try:
-            self._publish(f"{stem}~mark.{self._mark}", b"", deadline, fields)
-        except Moved:
-            raise Definite("changed while it was read") from None
-        except Indeterminate as e:
-            raise Definite(e.text) from None
-
     def write(self, key: Any, value: Any) -> Reply:
         """Set the key, whatever it held; None deletes it."""
         deadline = self._deadline()
-        self._bucket(deadline)
-        return self._set(self._register(key), value, deadline)
+        _, stem = self._bucket(key, deadline)
+        subject = f"{stem}r.{names.token(key)}"
+        fields = {} if value is not None else {"KV_Operation": "DEL"}
+        seq = self._publish(subject, b"" if value is None else names.encode(value), deadline, fields).seq
+        self.memory.met(subject, value, seq)
+        return Reply(value, sequence=seq)
 
     def cas(self, key: Any, old: Any, new: Any) -> Reply:
         """Set the key to `new` if it holds `old`, by the sequence with which that was last met.
@@ -169,48 +194,48 @@ class NatsClient(Messages, Queues):
         Raises: Definite where no sequence is known, or another is the last.
         """
         deadline = self._deadline()
-        self._bucket(deadline)
-        subject = self._register(key)
-        seq = self.memory.of(subject, old)
-        if seq is None:
+        _, stem = self._bucket(key, deadline)
+        subject = f"{stem}r.{names.token(key)}"
+        expected = self.memory.of(subject, old)
+        if expected is None:
             raise Definite("sequence not known")
-        reply = self._set(subject, new, deadline, seq)
-        return Reply([old, new], **reply.ext)
+        seq = self._set_if(stem, subject, new, expected, deadline)
+        return Reply([old, new], sequence=seq)
 
-    def _set(self, subject: str, value: Any, deadline: float, expected: int | None = None) -> Reply:
-        fields: dict[str, Any] = {} if value is not None else {"KV_Operation": "DEL"}
-        if expected is not None:
-            fields["Nats_Expected_Last_Subject_Sequence"] = expected
+    def _set_if(self, stem: str, subject: str, value: Any, expected: int, deadline: float) -> int:
+        fields = {} if value is not None else {"KV_Operation": "DEL"}
         body = b"" if value is None else names.encode(value)
-        seq = self._publish(subject, body, deadline, fields).seq
+        mark = f"{stem}mark.{self._mark}"
+        seq = self._publish_if(subject, body, expected, deadline, mark, **fields)
         self.memory.met(subject, value, seq)
-        return Reply(value, sequence=seq)
+        return seq
+
+    def write_all(self, name: str) -> int:
+        """Write a key of that name into every bucket; the sequence in the first one.
+
+        Raises: Definite, Indeterminate.
+        """
+        deadline = self._deadline()
+        first = 0
+        for number in range(self._streams):
+            _, stem = self._numbered(number, deadline)
+            first = self._publish(f"{stem}node.{name}", b"true", deadline).seq if number == 0 else first
+        return first
 
     # Sets: a subject for each element.
-
-    def _sets(self, deadline: float) -> str:
-        name = f"{self._prefix}_set"
-        self._ensure(
-            names.config(name, [f"{self._prefix}.set.>"], self._replicas, max_msgs_per_subject=1), deadline
-        )
-        return name
 
     def set_add(self, key: Any, element: Any) -> Reply:
         """Put the element into the set."""
         deadline = self._deadline()
-        self._sets(deadline)
-        subject = f"{self._prefix}.set.{names.token(key)}.{names.token(element)}"
+        _, stem = self._bucket(key, deadline)
+        subject = f"{stem}s.{names.token(key)}.{names.token(element)}"
         return Reply(element, sequence=self._publish(subject, b"", deadline).seq)
 
     def set_read(self, key: Any) -> Reply:
         """All elements."""
         deadline = self._deadline()
-        name = self._sets(deadline)
-        return Reply(
-            self._elements(
-                name, f"{self._prefix}.set.{names.token(key)}.", f"{self._prefix}.set.~mark.", deadline
-            )
-        )
+        name, stem = self._bucket(key, deadline)
+        return Reply(self._elements(name, f"{stem}s.{names.token(key)}.", f"{stem}mark.", deadline))
 
     # Counters.
 
@@ -218,12 +243,11 @@ class NatsClient(Messages, Queues):
         """Add at once."""
         deadline = self._deadline()
         if self._version(deadline) >= _COUNTS:
-            said = self._count(key, amount, deadline)
-            return Reply(amount, sequence=said[1])
-        name = self._bucket(deadline)
-        subject = self._register(key, "~counter.")
-        value, seq = self._value(name, subject, deadline)
-        return Reply(amount, **self._set(subject, (value or 0) + amount, deadline, seq).ext)
+            return Reply(amount, sequence=self._count(key, amount, deadline)[1])
+        name, stem = self._bucket(key, deadline)
+        subject = f"{stem}c.{names.token(key)}"
+        value, seq = self._value(name, stem, subject, deadline)
+        return Reply(amount, sequence=self._set_if(stem, subject, (value or 0) + amount, seq, deadline))
 
     def counter_read(self, key: Any) -> Reply:
         """What has been added in all; an increment by nothing, which goes through the log."""
@@ -234,26 +258,25 @@ class NatsClient(Messages, Queues):
             except Indeterminate as e:
                 raise Definite(e.text) from None
             return Reply(value, sequence=seq)
-        name = self._bucket(deadline)
-        subject = self._register(key, "~counter.")
-        value, seq = self._value(name, subject, deadline)
-        if self._reads == "checked" and self._version(deadline) >= _CHECKS:
-            self._check(f"$KV.{self._prefix}.", subject, seq, deadline)
+        name, stem = self._bucket(key, deadline)
+        value, seq = self._value(name, stem, f"{stem}c.{names.token(key)}", deadline)
         return Reply(value or 0, sequence=seq)
 
     def _count(self, key: Any, amount: int, deadline: float) -> tuple[int, int]:
-        """The counter after `amount` was added, and the sequence."""
-        name = f"{self._prefix}_counter"
+        """The counter after `amount` was added, and the sequence.
+
+        Raises: Definite, Indeterminate.
+        """
+        stream = f"{self._prefix}_counter_{names.spread(key, self._streams)}"
         config = names.config(
-            name,
-            [f"{self._prefix}.counter.*"],
+            stream,
+            [f"{stream}.*"],
             self._replicas,
             max_msgs_per_subject=1,
             allow_msg_counter=True,
         )
         self._ensure(config, deadline)
-        subject = f"{self._prefix}.counter.{names.token(key)}"
-        said = self._publish(subject, b"", deadline, {"Nats_Incr": f"{amount:+d}"})
+        said = self._publish(f"{stream}.{names.token(key)}", b"", deadline, {"Nats_Incr": f"{amount:+d}"})
         try:
             return int(said.val or ""), said.seq
         except ValueError:

@@ -6,8 +6,9 @@ stream before the first publish to it, without which nothing is published.
 
 The reasons were read in the server's source (2.10, 2.11, 2.12, 2.15): a publish goes from the client's
 node to the stream's leader, which checks it (`processClusteredInboundMsg`), proposes it to raft, and
-answers when it has applied it. A refusal instead of the proposal is definite, and so is one that the
-application gives on every replica alike.
+answers when it has applied it. A refusal instead of the proposal proves nothing by itself: for some seconds a
+stream may have two leaders, one deposed and unaware, and the message goes to both. Definite is what every
+leader must refuse.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ NO_CONSUMER: Final = 10014
 table: Final[dict[int, Row]] = {
     10071: Row(
         "wrong last sequence",
-        NEVER,
-        "checked before the proposal, up to 2.10 again by every replica that applies it; it is stored nowhere then."
-        " That the sequence moved on says nothing of the value",
+        MAYBE,
+        "not proposed by the leader that says it; but a deposed one says it while the true one takes the message",
     ),
-    10164: Row("wrong last sequence", NEVER, "another publish to the subject is under way; not proposed"),
-    10060: Row("another stream expected", NEVER, "checked before the proposal"),
-    10054: Row("message too large", NEVER, "checked before the proposal"),
+    10164: Row("wrong last sequence", MAYBE, "as before: another publish to the subject is under way"),
+    10158: Row("id in process", MAYBE, "another message with this id is under way, or is the same one"),
+    10060: Row("another stream expected", NEVER, "every leader refuses alike"),
+    10054: Row("message too large", NEVER, "every leader refuses alike: the limit is the stream's"),
     10002: Row("account limits", MAYBE, "checked before the proposal, and by a replica that applies"),
     10047: Row("store limits", MAYBE, "a replica alone may be full when it applies"),
     10023: Row("insufficient resources", MAYBE, "said before the proposal, and by a replica that applies"),

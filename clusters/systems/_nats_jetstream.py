@@ -4,6 +4,12 @@ Nothing is sent twice. A *publish* that errs is definite only where the table of
 where the node itself says that nobody responds: then it found no one to hand the message to. A *read*
 that errs has no effect to be unsure of and fails definitely. After any error the connection is discarded.
 
+A stream may for a while have two leaders, one of which was deposed and has not noticed. A message reaches
+both, and the first answer is taken: an acknowledgement comes from the true one alone, but a refusal may come
+from the other one while the message is stored. So a conditional publish that is refused is *fenced*: a mark
+with the same id follows. If the server knows the id, the message was stored; if it takes the mark, the
+message was not, and never will be, since its id is used up.
+
 The node hands requests on to the stream's leader, wherever that is, without a word: what is pinned to a
 node is the client, not its operations.
 
@@ -15,7 +21,7 @@ of a run, so that each stream is created once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Final, Never, Self
 
@@ -38,8 +44,8 @@ RESPONDS_NOBODY: Final = 503
 garbled: Final = (msgspec.DecodeError, UnicodeDecodeError, ValueError)
 
 
-class Moved(Definite):
-    """Another publish came between: the sequence expected is not the last one."""
+class Refused(Indeterminate):
+    """One that takes itself for the leader says that the sequence expected is not the last one."""
 
 
 class JetStream:
@@ -52,6 +58,7 @@ class JetStream:
         self._options: Mapping[str, Any] = {}
         self._prefix = names.PREFIX
         self._reads = "checked"
+        self._streams = 1
         self._mark = ""
         self._wire: Wire | None = None
         self.made: set[str] = set()
@@ -66,6 +73,7 @@ class JetStream:
         new._options = options  # noqa: SLF001
         new._prefix = names.base(str(options.get("prefix", names.PREFIX)))  # noqa: SLF001
         new._reads = str(options.get("reads", "checked"))  # noqa: SLF001
+        new._streams = int(options.get("streams", 1))  # noqa: SLF001
         new._mark = os.urandom(4).hex()  # noqa: SLF001 - the subject of its marks
         new._wire = Wire(node.address, node.port or self._port)  # noqa: SLF001
         return new
@@ -102,7 +110,7 @@ class JetStream:
     ) -> Acknowledged:
         """The acknowledgement of a message.
 
-        Raises: Definite, its kind Moved, Indeterminate.
+        Raises: Definite, Indeterminate, and its kind Refused.
         """
         try:
             answer = self._connected().request(
@@ -122,12 +130,37 @@ class JetStream:
         if said.error is not None:
             text, definite = classify(said.error)
             if said.error.err_code in MOVED:
-                raise Moved(text)
+                raise Refused(text)
             self.close()
             raise (Definite if definite else Indeterminate)(text)
         if said.seq <= 0:
             self._garbage()
         return said
+
+    def _publish_if(
+        self, subject: str, body: bytes, expected: int, deadline: float, mark: str, **fields: Any
+    ) -> int:
+        """Publish on condition that `expected` is the subject's last sequence (0: it has none); the new one.
+
+        Raises: Definite, Indeterminate.
+        """
+        fields = {
+            **fields,
+            "Nats_Msg_Id": os.urandom(8).hex(),
+            "Nats_Expected_Last_Subject_Sequence": expected,
+        }
+        try:
+            return self._publish(subject, body, deadline, fields).seq
+        except Refused as e:
+            text = e.text
+        try:
+            fence = self._publish(mark, b"", deadline, {"Nats_Msg_Id": fields["Nats_Msg_Id"]})
+        except (Definite, Indeterminate) as e:
+            self.close()
+            raise Indeterminate(f"{text}, not fenced: {e.text}") from None
+        if fence.duplicate:
+            return fence.seq
+        raise Definite(text)
 
     def _garbage(self) -> Never:
         """An answer that is none of JetStream's: who knows what was done."""
@@ -148,6 +181,18 @@ class JetStream:
         if answer.status == RESPONDS_NOBODY:
             self.close()
             raise Definite("no responders")
+        return answer
+
+    def _more(self, number: int, deadline: float) -> Message:
+        """The next message of an answer in several.
+
+        Raises: Definite.
+        """
+        try:
+            while (answer := self._connected().next(deadline)).number != number:
+                pass
+        except Lost as e:
+            raise Definite(e.text) from None
         return answer
 
     def _api(self, subject: str, body: Any, deadline: float, absent: int = 0) -> bytes | None:
@@ -196,6 +241,3 @@ class JetStream:
 
     def _deadline(self) -> float:
         return monotonic() + self._timeout_s
-
-
-Reader = Callable[[], Any]

@@ -1,13 +1,12 @@
 """Names that a run uses in NATS: streams, subjects, and the configurations of the streams. Pure.
 
-Every object of a run belongs to a stream whose name begins with the run's prefix:
+Every object of a run belongs to a stream whose name begins with the run's prefix P:
 
-    KV_P         registers: a key-value bucket as clients of NATS lay it out (ADR-8); `$KV.P.KEY`
-    P_set        sets: a subject for each element; `P.set.KEY.ELEMENT`
-    P_counter    counters (2.12 and later): a subject each; before, registers of their own
-    P_log_KEY    a log: a stream each; `P.log.KEY`
-    P_queue_KEY  a queue: a work-queue stream each; `P.queue.KEY.ELEMENT`
-    P_watch      prefixes that are watched: `P.watch.KEY.SUB`
+    KV_P_N        registers `r.KEY` and sets `s.KEY.ELEMENT`: key-value buckets as clients of NATS lay them out
+                  (ADR-8), N from 0 on, over which the keys are spread
+    P_counter_N   counters (2.12 and later; before, registers of their own): a subject each
+    P_log_KEY     a log: a stream each
+    P_queue_KEY   a queue: a work-queue stream each, a subject for each element
 
 Beside the objects of a stream stand *marks*: messages that only say how far a reader must have come.
 """
@@ -15,6 +14,7 @@ Beside the objects of a stream stand *marks*: messages that only say how far a r
 from __future__ import annotations
 
 import re
+import zlib
 from typing import Any, Final
 
 import msgspec
@@ -75,17 +75,28 @@ def config(name: str, subjects: list[str], replicas: int, **more: Any) -> dict[s
     }
 
 
-def bucket(prefix: str, replicas: int) -> dict[str, Any]:
-    """The key-value bucket of the registers, as ADR-8 has it: one value a key, deletions leave a mark."""
+def spread(key: Any, streams: int) -> int:
+    """The number of the stream that has the key."""
+    return zlib.crc32(token(key).encode()) % streams
+
+
+def bucket(prefix: str, number: int, replicas: int) -> dict[str, Any]:
+    """A key-value bucket as ADR-8 has it: one value a key, deletions leave a mark."""
+    name = f"{prefix}_{number}"
     return config(
-        f"KV_{prefix}",
-        [f"$KV.{prefix}.>"],
+        f"KV_{name}",
+        [f"$KV.{name}.>"],
         replicas,
         discard="new",
         max_msgs_per_subject=1,
         allow_rollup_hdrs=True,
         deny_delete=True,
     )
+
+
+def is_of(prefix: str, stream: str) -> bool:
+    """Whether a stream is of the run with this prefix."""
+    return stream.startswith((f"KV_{prefix}_", f"{prefix}_"))
 
 
 def queue_consumer(name: str, subject: str, replicas: int, ack_wait_s: float) -> dict[str, Any]:

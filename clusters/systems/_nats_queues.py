@@ -29,9 +29,7 @@ class Queues(States):
         """Stream and stem of the subjects of a queue, which is there then, its consumer too. Raises: Definite."""
         token = names.token(key)
         name, stem = f"{self._prefix}_queue_{token}", f"{self._prefix}.queue.{token}."
-        config = names.config(
-            name, [f"{stem}e.>", f"{stem}mark.>"], self._replicas, retention="workqueue"
-        )
+        config = names.config(name, [f"{stem}e.>", f"{stem}mark.>"], self._replicas, retention="workqueue")
         self._ensure(config, deadline)
         if f"{name}/" not in self.made:
             consumer = names.queue_consumer(name, f"{stem}e.>", self._replicas, _ACK_WAIT_S)

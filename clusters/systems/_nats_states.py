@@ -11,7 +11,7 @@ from clusters.systems import _nats_names as names
 from clusters.systems._nats_jetstream import JetStream, garbled
 from harness.core.errors import Definite
 
-_AGAIN_S: Final = 0.02
+_AGAIN_S: Final = 0.003
 
 
 class _State(msgspec.Struct):
