@@ -48,7 +48,7 @@ LOG: Final = Descriptor(
             name="ops_per_log", default=200, least=2, most=10**6, summary="operations before a log retires"
         ),
         Option(
-            name="infos_per_log", default=20, least=1, most=10**6, summary="unknown outcomes before it does"
+            name="infos_per_log", default=5, least=1, most=10**6, summary="unknown outcomes before it does"
         ),
         Option(name="read_every", default=10, least=2, most=10**6, summary="one operation in so many reads"),
         Option(
@@ -99,7 +99,7 @@ def _log(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
         needs=LOG.needs,
         generator=objects(
             "log",
-            "l",
+            "log",
             plan,
             threads=threads,
             seed=seed,

@@ -1,9 +1,9 @@
 """Workload `queue`: elements are put into queues and taken out; none that was acknowledged is lost.
 
 What it does: groups of up to five clients share a live queue, put elements into it that are unique in
-the run (somewhat more than half of the operations), and take elements out, each of which is acknowledged. A queue
-retires after `ops_per_queue` operations or `infos_per_queue` of unknown outcome; at the end what is left in it is read,
-without taking it, through every node.
+the run (somewhat more than half of the operations), and take elements out, each of which is acknowledged; now and
+then (one operation in `read_every`) they read what is in it, without taking it. A queue retires after `ops_per_queue`
+operations or `infos_per_queue` of unknown outcome; at the end what is left in it is read through every node.
 
 What it can show: an acknowledged element that nobody took and that is not there in the end, one that
 came out though nobody had put it in; with `delivery=exactly-once` one that came out twice, with
@@ -55,8 +55,9 @@ QUEUE: Final = Descriptor(
             summary="operations before a queue retires",
         ),
         Option(
-            name="infos_per_queue", default=10, least=1, most=10**6, summary="unknown outcomes before it does"
+            name="infos_per_queue", default=5, least=1, most=10**6, summary="unknown outcomes before it does"
         ),
+        Option(name="read_every", default=20, least=2, most=10**6, summary="one operation in so many reads"),
         Option(
             name="threads_per_queue",
             default=5,
@@ -73,11 +74,15 @@ class Plan(Struct, frozen=True, gc=False):
 
     seed: int
     first: int
+    read_every: int
     n: int = 0
 
     def next(self, ctx: Context) -> Answer:
-        after = Plan(self.seed, self.first, self.n + 1)
-        if draw(self.seed, self.n) % 9 < 5:
+        after = Plan(self.seed, self.first, self.read_every, self.n + 1)
+        number = draw(self.seed, self.n)
+        if number % self.read_every == 0:
+            return Op(-1, -1, -1, "invoke", "read", None), after
+        if (number >> 16) % 9 < 5:
             return Op(-1, -1, -1, "invoke", "enqueue", self.first + self.n), after
         return Op(-1, -1, -1, "invoke", "dequeue", None), after
 
@@ -94,7 +99,7 @@ def _queue(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
     budget, infos = options["ops_per_queue"], options["infos_per_queue"]
 
     def plan(number: int, own: int) -> Generator:
-        return Plan(own, number * budget + 1)
+        return Plan(own, number * budget + 1, options["read_every"])
 
     return Workload(
         name="queue",
@@ -110,7 +115,7 @@ def _queue(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
             infos=infos,
         ),
         checkers={"queue": ("queue", {"delivery": options["delivery"], "order": options["order"]})},
-        key_ops=frozenset({"enqueue", "dequeue"}),
+        key_ops=frozenset({"enqueue", "dequeue", "read"}),
         calls={"read": "queue_read"},
         ops_per_key=budget,
         infos_per_key=infos,

@@ -6,8 +6,9 @@ Here stand life cycle and status. Beside it, private to it: `_nats_client` (regi
 `_nats_logs` (what its log tells) and `_nats_versions`.
 
 JetStream is one raft group for the cluster's own data (the *meta* group) and one more for each stream. The
-leader that faults aim at, and that `status` tells of, is that of the run's newest stream: clients are at
-work on it. Each group has terms of its own, so `status` tells of none.
+leader that faults aim at, and that `status` tells of, is that of the run's first bucket, as good as any: were it
+that of all that clients work on, none could go on before the election, which takes NATS 4 to 9 s. Each
+group has terms of its own, so `status` tells of none.
 """
 
 from __future__ import annotations
@@ -82,7 +83,6 @@ class _State(msgspec.Struct):
 
 class _Stream(msgspec.Struct):
     name: str = ""
-    created: str = ""
     cluster: _Place | None = None
     state: _State = msgspec.field(default_factory=_State)
 
@@ -310,10 +310,9 @@ class Nats:
         streams = self._own(node, timeout_s)
         first = f"KV_{names.base(str(self.options['prefix']))}_0"
         bucket = next((s for s in streams if s.name == first), None)
-        newest = max(streams, key=lambda s: s.created, default=None)
-        leader = newest.cluster.leader if newest is not None and newest.cluster is not None else ""
+        leader = bucket.cluster.leader if bucket is not None and bucket.cluster is not None else ""
         role: Role = "follower"
-        if newest is None:
+        if bucket is None:
             role = "unknown"
         elif leader == node.name:
             role = "leader"
