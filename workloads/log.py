@@ -1,6 +1,6 @@
 """Workload `log`: messages are published to logs and read back; what was acknowledged is there, once, in order.
 
-What it does: groups of up to five clients share a live log. They publish messages that are unique in the
+What it does: groups of two clients share a live log. They publish messages that are unique in the
 run, and now and then (one operation in `read_every`) read on from where their last read ended, or once
 more from the beginning. A log retires after `ops_per_log` operations, or `infos_per_log` publishes of unknown
 outcome, and the next one takes its place: where a log is an object of the system's own (a stream, a
@@ -52,7 +52,7 @@ LOG: Final = Descriptor(
         ),
         Option(name="read_every", default=10, least=2, most=10**6, summary="one operation in so many reads"),
         Option(
-            name="threads_per_log", default=5, least=1, most=1000, summary="clients that share a live log"
+            name="threads_per_log", default=2, least=1, most=1000, summary="clients that share a live log"
         ),
     ),
 )

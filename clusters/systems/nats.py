@@ -13,6 +13,7 @@ group has terms of its own, so `status` tells of none.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
@@ -157,6 +158,7 @@ class Nats:
         self._replicas = replicas
         self.client: Client = NatsClient(self.ports["client"], replicas)
         self._nodes = replicas  # until the launch says how many there are
+        self._to_lead: tuple[str, ...] = ()  # whom the buckets are to be led by, in turn, once they are there
 
     # How it is obtained and run.
 
@@ -198,6 +200,7 @@ class Nats:
         from clusters.systems._nats_versions import syncs
 
         self._nodes = len(view.nodes)
+        self._to_lead = tuple(n.name for n in view.nodes)
         if self._replicas > self._nodes:
             raise UsageError(
                 f"option replicas={self._replicas} with {self._nodes} nodes: expected at most as many replicas as nodes"
@@ -246,6 +249,29 @@ class Nats:
 
     def ready(self, node: Node, timeout_s: float) -> None:
         self._write(node, timeout_s)
+        leaders, self._to_lead = self._to_lead, ()
+        if self._replicas > 1 and leaders:
+            self._spread(node, leaders, timeout_s)
+
+    def _spread(self, node: Node, leaders: tuple[str, ...], timeout_s: float) -> None:
+        """Ask the buckets' leaders to hand over, so that each node leads some of them. That one node may lead all of
+        them is chance, and a fault that hits it leaves clients nothing to do. From 2.11 on; before, and where a
+        bucket has another opinion, it stays as it is."""
+        from clusters.systems import _nats_names as names
+
+        client = self._asking(node, timeout_s)
+        own = names.base(str(self.options["prefix"]))
+        streams = self.options["streams"]
+        assert isinstance(streams, int)
+        try:
+            for number in range(streams):
+                wanted = {"placement": {"preferred": leaders[number % len(leaders)]}}
+                with contextlib.suppress(Definite):
+                    client._api(  # noqa: SLF001
+                        f"STREAM.LEADER.STEPDOWN.KV_{own}_{number}", wanted, monotonic() + timeout_s
+                    )
+        finally:
+            client.close()
 
     def barrier(self, node: Node, timeout_s: float) -> int | None:
         seq = self._write(node, timeout_s)

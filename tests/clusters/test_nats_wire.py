@@ -91,7 +91,7 @@ def test_no_responders_means_that_nobody_got_it(f: str, args: Any) -> None:
     fake = Fake(lambda request, _n: msg(request, b"", status("503")))
     with serving(fake) as port:
         c = client(port)
-        with pytest.raises(Definite, match="no responders"):
+        with pytest.raises(Definite, match=r"no responders"):
             getattr(c, f)(*args)
         c.close()
     assert len(fake.requests) == 1
@@ -287,7 +287,7 @@ class TestWire:
         fake = Fake(lambda _request, _n: said)
         with serving(fake) as port:
             wire = Wire("127.0.0.1", port)
-            with pytest.raises(Lost, match="server|garbage"):
+            with pytest.raises(Lost, match=r"server|garbage"):
                 wire.request("a", b"", 1.0)
 
     def test_a_server_that_greets_with_nonsense_was_sent_nothing(self) -> None:
