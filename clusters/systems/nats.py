@@ -49,7 +49,7 @@ OPTIONS: Final = (
         name="sync_interval",
         default="always",
         summary="when the server syncs what it stored; with upstream's default 2m a power loss takes messages away",
-        choices=("always", "2m", "10s", "1s"),
+        choices=("always", "2m"),
     ),
     Option(name="dedupe", default=True, summary="messages carry an id by which the server knows them again"),
     Option(name="prefix", default="splitbrain", summary="what the streams and subjects of a run begin with"),
@@ -119,7 +119,7 @@ class Nats:
                 prop="linearizable",
                 families=_survived,
                 most="all",
-                unless={"reads": reads},
+                unless={"reads": reads, "sync_interval": "2m"},
                 source=(
                     "NATS documentation, JetStream: acknowledged by a majority, one global order; KV: direct gets"
                     " may be answered by followers"
