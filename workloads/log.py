@@ -45,10 +45,10 @@ LOG: Final = Descriptor(
             summary="whether a message that is there twice is a violation",
         ),
         Option(
-            name="ops_per_log", default=200, least=2, most=10**6, summary="operations before a log retires"
+            name="ops_per_log", default=600, least=2, most=10**6, summary="operations before a log retires"
         ),
         Option(
-            name="infos_per_log", default=5, least=1, most=10**6, summary="unknown outcomes before it does"
+            name="infos_per_log", default=20, least=1, most=10**6, summary="unknown outcomes before it does"
         ),
         Option(name="read_every", default=10, least=2, most=10**6, summary="one operation in so many reads"),
         Option(

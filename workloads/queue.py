@@ -49,13 +49,13 @@ QUEUE: Final = Descriptor(
         ),
         Option(
             name="ops_per_queue",
-            default=200,
+            default=600,
             least=2,
             most=10**6,
             summary="operations before a queue retires",
         ),
         Option(
-            name="infos_per_queue", default=5, least=1, most=10**6, summary="unknown outcomes before it does"
+            name="infos_per_queue", default=20, least=1, most=10**6, summary="unknown outcomes before it does"
         ),
         Option(name="read_every", default=20, least=2, most=10**6, summary="one operation in so many reads"),
         Option(

@@ -94,8 +94,9 @@ class _Account(msgspec.Struct):
 
 
 class _Jsz(msgspec.Struct):
-    """Answer to /jsz."""
+    """Answer to /jsz; `meta` is the cluster's own group."""
 
+    meta: _Place | None = msgspec.field(name="meta_cluster", default=None)
     accounts: list[_Account] = msgspec.field(name="account_details", default_factory=list)
 
 
@@ -254,8 +255,9 @@ class Nats:
             self._spread(node, leaders, timeout_s)
 
     def _spread(self, node: Node, leaders: tuple[str, ...], timeout_s: float) -> None:
-        """Ask the buckets' leaders to hand over, so that each node leads some of them. That one node may lead all of
-        them is chance, and a fault that hits it leaves clients nothing to do. From 2.11 on; before, and where a
+        """Ask the buckets' leaders to hand over, so that each node leads some of them, and the first bucket, at whose
+        leader faults aim, is not led by the cluster's own leader, without whom no stream is created. Left to chance, one node
+        may lead all, and a fault that hits it leaves clients nothing to do. From 2.11 on; before, and where a
         bucket has another opinion, it stays as it is."""
         from clusters.systems import _nats_names as names
 
@@ -264,6 +266,9 @@ class Nats:
         streams = self.options["streams"]
         assert isinstance(streams, int)
         try:
+            said = self._ask(node, "/jsz", _jsz_decoder, timeout_s)
+            meta = said.meta.leader if said.meta else ""
+            leaders = tuple(sorted(leaders, key=lambda name: name == meta))
             for number in range(streams):
                 wanted = {"placement": {"preferred": leaders[number % len(leaders)]}}
                 with contextlib.suppress(Definite):
