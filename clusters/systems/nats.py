@@ -255,10 +255,12 @@ class Nats:
             self._spread(node, leaders, timeout_s)
 
     def _spread(self, node: Node, leaders: tuple[str, ...], timeout_s: float) -> None:
-        """Ask the buckets' leaders to hand over, so that each node leads some of them, and the first bucket, at whose
-        leader faults aim, is not led by the cluster's own leader, without whom no stream is created. Left to chance, one node
-        may lead all, and a fault that hits it leaves clients nothing to do. From 2.11 on; before, and where a
-        bucket has another opinion, it stays as it is."""
+        """Ask the buckets' leaders to hand over, so that each node leads some of them, and that the first bucket, at
+        whose leader faults aim, is not led by the cluster's own leader, without whom no stream is created.
+
+        Left to chance, one node may lead all, and a fault that hits it leaves clients nothing to do. From 2.11 on;
+        before, and where a bucket has another opinion, it stays as it is.
+        """
         from clusters.systems import _nats_names as names
 
         client = self._asking(node, timeout_s)
