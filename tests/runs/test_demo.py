@@ -9,7 +9,7 @@ from checkers.plant import plant_stale_read
 from clusters.means.leftovers import leftovers
 from tests.runs.commands import Done, lines, load_s, splitbrain
 
-TIME_S = 11
+TIME_S = 9
 pytestmark = [pytest.mark.netns, pytest.mark.rootless]
 
 
