@@ -377,7 +377,6 @@ class NetnsCluster(AgentClocks):
 
         Raises: InfrastructureError when that takes longer than 5 s.
         """
-        from clusters.means import procfs
 
         try:
             number = signals.Signals[f"SIG{signal.removeprefix('SIG')}"]
@@ -391,7 +390,7 @@ class NetnsCluster(AgentClocks):
         for one in before:
             if not one.alive or (pid is not None and (one.pid, one.start) != (pid, start)):
                 continue
-            if not _until(_effects(procfs.thread_states).get(number, _at_once)(one.pid, one.start)):
+            if not _until(partial(_effects().get(number, _at_once), one.pid, one.start)):
                 text = f"{one.name} (pid {one.pid}) shows no effect of {signal} after {_effect_s:g} s"
                 raise InfrastructureError(f"{node}: {text}; it may hang in the kernel")
         return before
@@ -557,19 +556,19 @@ _errors: Final[dict[str, type[InfrastructureError]]] = {
 }
 
 
-def _effects(
-    threads: Callable[[int, int], set[str]],
-) -> dict[signals.Signals, Callable[[int, int], Callable[[], bool]]]:
+def _effects() -> dict[signals.Signals, Callable[[int, int], bool]]:
     """What a signal must have brought about before `signal` returns."""
+    from clusters.means import procfs
+
     return {
-        signals.SIGKILL: lambda pid, start: lambda: not _lives(pid, start),
-        signals.SIGSTOP: lambda pid, start: lambda: threads(pid, start) <= {"T", "t"},
-        signals.SIGCONT: lambda pid, start: lambda: "T" not in threads(pid, start),
+        signals.SIGKILL: lambda pid, start: not _lives(pid, start),
+        signals.SIGSTOP: procfs.stands_still,
+        signals.SIGCONT: lambda pid, start: "T" not in procfs.thread_states(pid, start),
     }
 
 
-def _at_once(_pid: int, _start: int) -> Callable[[], bool]:
-    return lambda: True
+def _at_once(_pid: int, _start: int) -> bool:
+    return True
 
 
 def _lives(pid: int, start: int) -> bool:
