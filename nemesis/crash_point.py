@@ -3,7 +3,8 @@
 A kill from outside hits a program mostly while it waits. What goes wrong between two writes that belong
 together goes wrong in microseconds that such a kill never meets; a death at a system call's entry does, and
 walking N through does for any unmodified program what failpoints do for one that has them. N counts from
-the moment of attaching, in each thread by itself, since a tracer counts so.
+the moment of attaching, in each thread by itself, since strace counts so; who counts over a process has to hold
+every call back until it is counted, which is another fault.
 
 Proof: the process ended by SIGKILL, which nobody has sent from outside (a tracer that does nothing is all
 there is), within the time that the fault gave it.
@@ -18,13 +19,8 @@ from typing import Any, Final
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _calls, targets
 
-_CALLS: Final[Mapping[str, tuple[str, ...]]] = {
-    "sync": ("fsync", "fdatasync"),
-    "write": ("write", "pwrite64", "writev", "pwritev"),
-    "rename": ("rename", "renameat", "renameat2"),
-}
 CRASH_POINT: Final = Descriptor(
     name="crash-point",
     summary="the system's processes on some nodes die at their Nth sync, write or rename; then start them again",
@@ -39,7 +35,8 @@ CRASH_POINT: Final = Descriptor(
             most=100_000,
             summary="at which call they die, counted in each thread; 0: one of the first 20, by the seed",
         ),
-        Option(name="at", default="sync", choices=tuple(_CALLS), summary="what call they die at"),
+        _calls.at("sync", "write", "rename"),
+        _calls.FILES,
     ),
 )
 _MOST: Final = 20
@@ -58,17 +55,21 @@ class CrashPoint(targets.OnNodes):
     glyph = "✂"
     colour = "disk"
 
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._calls, self._files, self._words = _calls.asked(options)
+
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
         drawn, given = ctx.rng.randint(1, _MOST), self.options.get("nth", 0)
-        nth, at = given or drawn, self.options.get("at", "sync")
+        nth = given or drawn
         return Plan(
             fault=ctx.fault,
             family=self.name,
             target=target,
             nodes=chosen,
-            says=f"{whom} to die at {at} number {nth} of a thread, and to be started again{doubt}",
-            args={"calls": list(_CALLS[at]), "nth": nth},
+            says=f"{whom} to die when a thread comes to its {self._words} number {nth}, and to be started again{doubt}",
+            args={"calls": self._calls, "files": self._files, "nth": nth},
             undo=tuple(
                 step
                 for node in chosen
@@ -82,9 +83,8 @@ class CrashPoint(targets.OnNodes):
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         """Attach to all, and give them the time to die."""
         for node in plan.nodes:
-            ctx.cluster.tracer.trace(
-                plan.fault, node, plan.args["calls"], f"signal=KILL:when={plan.args['nth']}"
-            )
+            what = f"signal=KILL:when={plan.args['nth']}"
+            ctx.cluster.tracer.trace(plan.fault, node, plan.args["calls"], what, files=plan.args["files"])
         deadline = time.monotonic() + _DIE_S
         while time.monotonic() < deadline and any(p["alive"] for p in _processes(ctx, plan)):
             time.sleep(_POLL_S)

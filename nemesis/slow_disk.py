@@ -16,7 +16,7 @@ from typing import Any, Final
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _calls, targets
 
 _NEEDS: Final = frozenset({"trace", "signal"})
 SLOW_DISK: Final = Descriptor(
@@ -33,6 +33,8 @@ SLOW_DISK: Final = Descriptor(
             most=500,
             summary="how much longer each sync takes, in ms",
         ),
+        _calls.at("sync", "write"),
+        _calls.FILES,
     ),
 )
 HUNG_DISK: Final = Descriptor(
@@ -41,12 +43,17 @@ HUNG_DISK: Final = Descriptor(
     target="nemesis.slow_disk:HungDisk",
     needs=_NEEDS,
     targets=targets.KINDS,
+    options=(_calls.at("sync", "write"), _calls.FILES),
 )
-CALLS: Final = ("fsync", "fdatasync")
 _WATCH_S: Final = 0.9  # for a sync to be seen
 _BEFORE_S: Final = 0.2
 _HUNG_MS: Final = 500  # what is seen of one that never ends
 _FOREVER_S: Final = 1000
+
+
+def _of_the_data(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of writes, unless files are named, those to the node's data: a program writes to sockets, too."""
+    return {**options, "files": options.get("files") or ("*" if options.get("at") == "write" else None)}
 
 
 class SlowDisk(targets.OnNodes):
@@ -61,6 +68,7 @@ class SlowDisk(targets.OnNodes):
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
         self._delay_ms: int = options.get("delay_ms", 100)
+        self._calls, self._files, self._words = _calls.asked(_of_the_data(options))
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
@@ -70,19 +78,25 @@ class SlowDisk(targets.OnNodes):
             target=target,
             nodes=chosen,
             says=f"on {whom} {self._says()}{doubt}",
-            args={"delay_ms": self._delay_ms, "least_ms": 0.8 * self._seen_ms()},
+            args={
+                "delay_ms": self._delay_ms,
+                "least_ms": 0.8 * self._seen_ms(),
+                "calls": self._calls,
+                "files": self._files,
+            },
             undo=tuple(Undo("untrace", {"fault": ctx.fault, "node": node}) for node in chosen),
         )
 
     def _says(self) -> str:
-        return f"each sync takes {self._delay_ms} ms more"
+        return f"each {self._words} takes {self._delay_ms} ms more"
 
     def _seen_ms(self) -> float:
         return self._delay_ms
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         for node in plan.nodes:
-            ctx.cluster.tracer.trace(plan.fault, node, CALLS, f"delay_enter={plan.args['delay_ms']}ms")
+            what = f"delay_enter={plan.args['delay_ms']}ms"
+            ctx.cluster.tracer.trace(plan.fault, node, plan.args["calls"], what, files=plan.args["files"])
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         least_ms = plan.args["least_ms"]
@@ -90,11 +104,13 @@ class SlowDisk(targets.OnNodes):
         if phase == "during":
             watch_s = max(watch_s, 2 * plan.args["least_ms"] / 1e3)
         longest = {
-            node: round(ctx.cluster.tracer.longest_ms(node, CALLS, watch_s, least_ms), 1)
+            node: round(ctx.cluster.tracer.longest_ms(node, plan.args["calls"], watch_s, least_ms), 1)
             for node in plan.nodes
         }
         told = ", ".join(f"{ms:g} ms on {node}" for node, ms in longest.items())
-        says = f"longest stay of a thread in a sync, seen in {watch_s:.2g} s: {told}"
+        says = (
+            f"longest stay of a thread in {' or '.join(plan.args['calls'])}, seen in {watch_s:.2g} s: {told}"
+        )
         earlier = ctx.before.facts.get("longest_ms", {}) if ctx.before is not None else {}
         if phase == "before":
             effect = None
@@ -113,10 +129,10 @@ class HungDisk(SlowDisk):
     glyph = "◯"
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__({"delay_ms": _FOREVER_S * 1000})
+        super().__init__({**options, "delay_ms": _FOREVER_S * 1000})
 
     def _says(self) -> str:
-        return "no sync comes to an end"
+        return f"no {self._words} comes to an end"
 
     def _seen_ms(self) -> float:
         return _HUNG_MS

@@ -31,7 +31,9 @@ class Tracers(Disks):
         """Why nothing can be traced here, or None."""
         return strace.probe(), []
 
-    def do_trace(self, *, fault: str, node: str, calls: list[str], what: str) -> Answer:
+    def do_trace(
+        self, *, fault: str, node: str, calls: list[str], what: str, files: str | None, data_dir: str
+    ) -> Answer:
         """Do `what` to these calls of all that runs on the node now; returns when it is so."""
         if (fault, node) in self._tracers:
             return None, []
@@ -42,7 +44,13 @@ class Tracers(Disks):
         if not everybody:
             raise Refusal("setup", f"{node}: nothing runs that could be traced")
         log = self._logs / node / f"strace-{fault}.txt"
-        argv = strace.command((pid for pid, _ in everybody), calls, what, log)
+        pids = [pid for pid, _ in everybody]
+        paths = None if files is None else strace.open_files(pids, data_dir, files)
+        if paths == []:
+            raise Refusal(
+                "setup", f"{node}: of its data, no file that matches {files!r} is open; name others"
+            )
+        argv = strace.command(pids, calls, what, log, paths or ())
         agent = os.getpid()
 
         def before_exec() -> None:

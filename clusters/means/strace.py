@@ -8,6 +8,7 @@ its processes run on as if nothing had been. See strace(1), "Tampering".
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import platform
 import shutil
 import subprocess
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 _numbers: Final = {
-    "x86_64": {"fsync": 74, "fdatasync": 75},
-    "aarch64": {"fsync": 82, "fdatasync": 83},
+    "x86_64": {"fsync": 74, "fdatasync": 75, "write": 1, "pwrite64": 18, "writev": 20, "pwritev": 296},
+    "aarch64": {"fsync": 82, "fdatasync": 83, "write": 64, "pwrite64": 68, "writev": 66, "pwritev": 70},
 }
 _rehearsal_s: Final = 10
 
@@ -59,10 +60,28 @@ def tamper(calls: Sequence[str], what: str) -> list[str]:
     return ["-e", f"trace={names}", "-e", f"inject={names}:{what}", "-e", "signal=none"]
 
 
-def command(pids: Iterable[int], calls: Sequence[str], what: str, log: Path) -> list[str]:
-    """The command line that tampers with running processes."""
+def command(
+    pids: Iterable[int], calls: Sequence[str], what: str, log: Path, paths: Iterable[str] = ()
+) -> list[str]:
+    """The command line that tampers with running processes; with `paths`, only with calls on those."""
     attach = [word for pid in sorted(pids) for word in ("-p", str(pid))]
-    return ["strace", "-qq", "-f", "-ttt", "-o", str(log), *tamper(calls, what), *attach]
+    only = [word for path in paths for word in ("-P", path)]
+    return ["strace", "-qq", "-f", "-ttt", "-o", str(log), *tamper(calls, what), *only, *attach]
+
+
+def open_files(pids: Iterable[int], folder: str, pattern: str) -> list[str]:
+    """The files below `folder` that these processes have open and whose path from there matches: by the names that
+    the kernel gives them, which are what strace compares."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for link in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    path = str(link.readlink())
+                    below = path.removeprefix(f"{folder}/")
+                    if below != path and fnmatch.fnmatchcase(below, pattern):
+                        found.add(path)
+    return sorted(found)
 
 
 def tracer_of(pid: int) -> int:

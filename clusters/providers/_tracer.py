@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from harness.core.cluster import DATA_DIR
+
 TRACE: Final = "trace"
 UNASKED: Final = "nothing is traced in this run, since none of its faults needs it"
 
@@ -19,8 +21,11 @@ class Tracer:
         """Capability -> None, or why not; tried only if it is among the `needs`."""
         return {TRACE: self._ask("trace_probe") if TRACE in needs else UNASKED}
 
-    def trace(self, fault: str, node: str, calls: Sequence[str], what: str) -> None:
-        self._ask("trace", fault=fault, node=node, calls=list(calls), what=what)
+    def trace(
+        self, fault: str, node: str, calls: Sequence[str], what: str, *, files: str | None = None
+    ) -> None:
+        more = {"files": files, "data_dir": DATA_DIR}
+        self._ask("trace", fault=fault, node=node, calls=list(calls), what=what, **more)
 
     def untrace(self, fault: str, node: str) -> None:
         self._ask("untrace", fault=fault, node=node)

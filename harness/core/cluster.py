@@ -325,15 +325,19 @@ class Disks(Protocol):
 class Tracer(Protocol):
     """Tampering with system calls of a node's processes (capability `trace`). A process has one tracer at most."""
 
-    def trace(self, fault: str, node: str, calls: Sequence[str], what: str) -> None:
-        """Do `what`, in strace's words (`delay_enter=50ms`), to these calls of all that runs on the node now."""
+    def trace(
+        self, fault: str, node: str, calls: Sequence[str], what: str, *, files: str | None = None
+    ) -> None:
+        """Do `what`, in strace's words (`delay_enter=50ms`), to these calls of all that runs on the node now; with
+        `files`, a pattern, only to those on files that are open now, by their path below the node's data."""
 
     def untrace(self, fault: str, node: str) -> None:
         """Let go of what `fault` holds there; nothing happens if it holds nothing."""
 
     def longest_ms(self, node: str, calls: Sequence[str], watch_s: float, enough_ms: float) -> float:
         """For how long, at the longest, a thread of the node's processes was seen in one of these calls (`fsync`,
-        `fdatasync`) without having run; looks for `watch_s`, or until it saw one of `enough_ms`."""
+        `fdatasync`, `write` and its like) without having run; looks for `watch_s`, or until it saw one of
+        `enough_ms`."""
 
 
 class Cluster(Protocol):

@@ -16,7 +16,9 @@ class FakeTracer:
         self.cluster = cluster
         self.held: dict[tuple[str, str], float] = {}
 
-    def trace(self, fault: str, node: str, calls: Sequence[str], what: str) -> None:
+    def trace(
+        self, fault: str, node: str, calls: Sequence[str], what: str, *, files: str | None = None
+    ) -> None:
         if what.startswith("signal=KILL"):
             self.cluster.signal(node, "KILL")
         else:
