@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
-from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.fault import Evidence, FaultContext, Phase, Plan
 from harness.core.options import Option
-from nemesis import _calls, targets
+from nemesis import _calls, _node_fault, targets
 
 _NEEDS: Final = frozenset({"trace", "signal"})
 SLOW_DISK: Final = Descriptor(
@@ -56,7 +56,7 @@ def _of_the_data(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**options, "files": options.get("files") or ("*" if options.get("at") == "write" else None)}
 
 
-class SlowDisk(targets.OnNodes):
+class SlowDisk(_node_fault.NodeFault):
     """Holds syncs back, on each of some nodes."""
 
     name = "slow-disk"
@@ -72,19 +72,18 @@ class SlowDisk(targets.OnNodes):
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"on {whom} {self._says()}{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"on {whom} {self._says()}{doubt}",
             args={
                 "delay_ms": self._delay_ms,
                 "least_ms": 0.8 * self._seen_ms(),
                 "calls": self._calls,
                 "files": self._files,
             },
-            undo=tuple(Undo("untrace", {"fault": ctx.fault, "node": node}) for node in chosen),
+            undo=_node_fault.each(chosen, "untrace", fault=ctx.fault),
         )
 
     def _says(self) -> str:
