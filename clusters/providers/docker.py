@@ -26,7 +26,7 @@ from clusters.means.nft import BRIDGE_PREFIX, discard, find_program, table_of
 from clusters.providers import _disks, _zones
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from clusters.providers.netns import Netns, NetnsCluster
-from harness.core.cluster import DATA_DIR, Node, Place, Process
+from harness.core.cluster import CAPABILITIES, DATA_DIR, Node, Place, Process
 from harness.core.descriptor import Descriptor
 from harness.core.errors import InfrastructureError, MissingCapability, SplitbrainError, UsageError
 from harness.core.options import Option
@@ -71,20 +71,7 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = (
-    "docker",
-    "client-places",
-    "block",
-    "shape",
-    "signal",
-    "restart",
-    "clock",
-    "keep",
-    "descriptor-limit",
-    "at-rest",
-    "loop-disk",
-    "trace",
-)
+_names: Final = ("docker", *CAPABILITIES)
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"
@@ -126,7 +113,9 @@ class Docker:
             if name in found and found[name] is None:
                 found[name] = reason
         for name, known in (("memory-limit", "MemoryLimit"), ("cpu-limit", "CpuCfsQuota")):
-            found[name] = None if info.get(known) else "the daemon's control groups cannot do it"
+            found[name] = found[name] or (
+                None if info.get(known) else "the daemon's control groups cannot do it"
+            )
         return found
 
     def enclose(self) -> None:

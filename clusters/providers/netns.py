@@ -28,10 +28,10 @@ import msgspec
 
 from clusters.means.crashloop import Loops
 from clusters.means.limits import NodeLimits
-from clusters.providers import _disks, _tracer, _zones
-from clusters.providers._clocks import AgentClocks
+from clusters.providers import _clocks, _disks, _tracer, _zones
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
 from harness.core.cluster import (
+    CAPABILITIES,
     DATA_DIR,
     Echoes,
     Endpoint,
@@ -102,21 +102,7 @@ class Netns:
         )
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
-            names = (
-                "netns",
-                "block",
-                "shape",
-                "client-places",
-                "signal",
-                "restart",
-                "cgroup",
-                "users",
-                "clock",
-                "at-rest",
-                "loop-disk",
-                "trace",
-            )
-            return dict.fromkeys((*names, "cpu-limit", "memory-limit", "descriptor-limit"), reason)
+            return dict.fromkeys(("netns", *CAPABILITIES, "cgroup", "users"), reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
 
@@ -188,8 +174,8 @@ class Netns:
         return cluster
 
 
-class NetnsCluster(AgentClocks):
-    """A cluster; implements `harness.core.cluster.Cluster`, `Network`, `Processes` and `Clocks`.
+class NetnsCluster:
+    """A cluster; implements `harness.core.cluster.Cluster`, `Network` and `Processes`.
 
     Any thread may call it; requests to the agent take turns.
     """
@@ -211,7 +197,7 @@ class NetnsCluster(AgentClocks):
         self.capabilities: Mapping[str, str | None] = {}
         self.network = self
         self.process = self
-        self.clock = self
+        self.clock = _clocks.Clocks(self._ask, self._node)
         self.disk = _disks.Disks(self._ask)
         self.tracer = _tracer.Tracer(self._ask)
         self._run_dir = run_dir
