@@ -66,6 +66,7 @@ def test_stale_reads_behind_a_partition_are_found(tmp_path: Path) -> None:
     assert done.results["checks"]["linearizable"]["anomalies"]
 
 
+@pytest.mark.slow  # tests/clusters/test_docker has what is said
 def test_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "DOCKER_HOST", "unix:///no/such/docker.sock")
     from tests.runs import commands
