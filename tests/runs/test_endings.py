@@ -170,21 +170,6 @@ def test_an_address_range_in_use(clean: Path) -> None:
     assert "in use by lo" in done.results["error"]
 
 
-def test_a_missing_capability(clean: Path) -> None:
-    code = """
-from clusters.providers.netns import Netns
-real = Netns.create
-def create(self, **more):
-    cluster = real(self, **more)
-    cluster.capabilities = {**cluster.capabilities, "block": "nftables is missing; install the package nftables"}
-    return cluster
-Netns.create = create
-"""
-    done = run_altered(code, clean, "--faults", "partition", "--time", "4s", "--seed", "1")
-    assert done.code == 4
-    assert "partition needs block, which cannot be had here: nftables is missing" in done.results["error"]
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
