@@ -446,11 +446,11 @@ def systems(*, json: Json = False) -> int:
 
     rows = about.examine()
     if json:
-        _print_json({"systems": rows})
+        print_json({"systems": rows})
     else:
-        about.print_rows(_console(), rows)
+        about.print_rows(console(), rows)
     for sentence in listing.broken(["systems"]):
-        _say(sentence)
+        say(sentence)
     return 0
 
 
