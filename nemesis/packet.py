@@ -120,7 +120,7 @@ class Packet:
         probability, share = _odds[target]
 
         def expected(percent: float) -> float:
-            shaping = Shaping(**{target: percent / 100})
+            shaping = shape(target, {**self._options, name: percent}, seed=0)
             return share * sent * min(1.0, probability(shaping, passes))
 
         given = self._options[name]
