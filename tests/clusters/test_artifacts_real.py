@@ -79,14 +79,15 @@ def test_jars_with_what_they_need_and_without_what_is_left_out(
     done = subprocess.run(
         ["java", "-cp", f"{found.path}/*", main], capture_output=True, text=True, timeout=60, check=False
     )
-    assert "Usage: QuorumPeerMain configfile" in done.stdout + done.stderr
+    assert "Usage: ZooKeeperServerMain configfile" in done.stdout + done.stderr
     again_offline(cache, zookeeper, found, monkeypatch)
 
 
 @pytest.mark.slow
 def test_python_code_for_a_server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = pysyncobj(Artifacts(cache))
-    where = says(sys.executable, "-c", "import pysyncobj; print(pysyncobj.__file__)", PYTHONPATH=found.path)
+    code = "import pysyncobj; print(pysyncobj.__file__)"
+    where = says(sys.executable, "-c", code, PYTHONPATH=found.path, PYTHONDONTWRITEBYTECODE="")
     assert where.startswith(found.path)
     assert list(Path(found.path).rglob("__pycache__")), "bytecode was written, which is no damage"
     again_offline(cache, pysyncobj, found, monkeypatch)
