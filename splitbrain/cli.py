@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from splitbrain.launch import Ended
 
 RUNS = Path("runs")
+KEPT_BUGS = Path(".bugs")
 HISTORIES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".edn", ".edn.gz", ".edn.zst")
 
 app = typer.Typer(
@@ -260,7 +261,8 @@ def _run_all(specs: Sequence[Spec], out: Path, *, json: bool) -> list[Ended]:
     return ended
 
 
-def _run_one(spec: Spec, out: Path, *, json: bool) -> Ended:
+def _run_one(spec: Spec, out: Path, *, json: bool, brief: bool = False) -> Ended:
+    """One run with its display and card; a `brief` one has a line that lives on a terminal, and nothing else."""
     from datetime import UTC, datetime
 
     from results.rundir import new_run_dir
@@ -272,12 +274,20 @@ def _run_one(spec: Spec, out: Path, *, json: bool) -> Ended:
     run_dir = new_run_dir(out, spec.system, spec.workload, spec.seed, datetime.now(UTC))
     write_spec(run_dir, spec)
     talk = _console(stderr=True)
-    _say("\n".join([f"seed {spec.seed}, run directory {run_dir}", *whose_keys(run_dir, spec)]))
-    display = Live(spec, run_dir, talk) if talk.is_terminal else Plain(spec, run_dir, talk)
+    if not brief:
+        _say("\n".join([f"seed {spec.seed}, run directory {run_dir}", *whose_keys(run_dir, spec)]))
+    display: Live | Plain | None = None
+    if talk.is_terminal:
+        display = Live(spec, run_dir, talk)
+    elif not brief:
+        display = Plain(spec, run_dir, talk)
     try:
-        ended = launch(run_dir, spec, update=display.update, say=talk.print)
+        ended = launch(run_dir, spec, update=display.update if display else lambda: None, say=talk.print)
     finally:
-        display.stop()
+        if display is not None:
+            display.stop()
+    if brief:
+        return ended
     if ended.log:
         _say(f"last lines of {run_dir / 'logs' / 'controller.log'}:\n{ended.log}")
     if ended.results.get("error"):
@@ -582,6 +592,79 @@ def new(
     sys.stdout.write("".join(f"{file}\n" for file in made.files))
     _say("next:\n" + "\n".join(f"  {step}" for step in made.next))
     return 0
+
+
+@app.command()
+def bugs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A known bug; without it they are listed.")
+    ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100_000, metavar="N", help="Runs of each side, kept; those missing are made."
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Of one pair (default: from the commit's hash).")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table into this document.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where runs go (default runs; of --repeat .bugs).")
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All of them (with --repeat 1, if not said).")] = False,
+    json: Json = False,
+    offline: Offline = False,
+) -> int:
+    """Known bugs, found again: a broken version and its clean twin under the same faults."""
+    import msgspec
+
+    from harness.core.errors import UsageError
+    from harness.core.exits import overall
+    from splitbrain import series
+    from splitbrain.bugs import data, runner, table
+
+    if every and name is not None:
+        raise UsageError(f"bugs takes an id or --all; leave one of {name!r} and --all out")
+    if repeat is not None and not every and name is None:
+        raise UsageError(f"bugs --repeat {repeat} needs an id or --all; `splitbrain bugs` lists the ids")
+    known = data.known()
+    chosen = [data.bug(name)] if name is not None else list(known.values())
+    commit, where = series.revision(), out or KEPT_BUGS
+    several = every or repeat is not None
+    if seed is not None and (several or name is None):
+        raise UsageError(f"--seed {seed} is for one pair; those of a series come from the commit's hash")
+
+    def run_one(spec: Spec, folder: Path) -> Mapping[str, Any]:
+        exact = msgspec.structs.replace(spec, version=_exact_version(spec, offline=offline))
+        return _run_one(exact, folder, json=json, brief=several).results
+
+    code = 0
+    if several:
+        if series.changed():
+            _say(f"note: this checkout holds changes that commit {series.short(commit)} does not have")
+        tallies = runner.run_series(chosen, repeat or 1, where, commit, run_one, _say)
+        code = overall(t.code() for t in tallies)
+    elif name is not None:
+        tallies = [runner.run_pair(chosen[0], seed, out or RUNS, commit, run_one, _say)]
+        code = tallies[0].code()
+    else:
+        tallies = runner.collected(chosen, where, commit)
+    if write is not None:
+        table.write(write, runner.collected(list(known.values()), where, commit))
+        _say(f"{write} written")
+    if json:
+        _print_json(table.results(tallies, code))
+        return code
+    if name is None and not several:
+        table.print_bugs(_console(), chosen)
+    table.print_tallies(_console(), tallies)
+    if name is not None or several:
+        _say(table.reason(tallies))
+    return code
 
 
 @app.command()
