@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.core.spec import Spec
 
 RUNS = Path("runs")
+KEPT_BUGS = Path(".bugs")
 HISTORIES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".edn", ".edn.gz", ".edn.zst")
 
 app = typer.Typer(
@@ -497,6 +498,79 @@ def new(
     sys.stdout.write("".join(f"{file}\n" for file in made.files))
     say("next:\n" + "\n".join(f"  {step}" for step in made.next))
     return 0
+
+
+@app.command()
+def bugs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A known bug; without it they are listed.")
+    ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100_000, metavar="N", help="Runs of each side, kept; those missing are made."
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Of one pair (default: from the commit's hash).")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table into this document.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where runs go (default runs; of --repeat .bugs).")
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All of them (with --repeat 1, if not said).")] = False,
+    json: Json = False,
+    offline: Offline = False,
+) -> int:
+    """Known bugs, found again: a broken version and its clean twin under the same faults."""
+    import msgspec
+
+    from harness.core.errors import UsageError
+    from harness.core.exits import overall
+    from splitbrain import running, series
+    from splitbrain.bugs import data, runner, table
+
+    if every and name is not None:
+        raise UsageError(f"bugs takes an id or --all; leave one of {name!r} and --all out")
+    if repeat is not None and not every and name is None:
+        raise UsageError(f"bugs --repeat {repeat} needs an id or --all; `splitbrain bugs` lists the ids")
+    known = data.known()
+    chosen = [data.bug(name)] if name is not None else list(known.values())
+    commit, where = series.revision(), out or KEPT_BUGS
+    several = every or repeat is not None
+    if seed is not None and (several or name is None):
+        raise UsageError(f"--seed {seed} is for one pair; those of a series come from the commit's hash")
+
+    def run_one(spec: Spec, folder: Path) -> dict[str, Any]:
+        exact = msgspec.structs.replace(spec, version=running.exact_version(spec, offline=offline))
+        return running.run_one(exact, folder, json=json, brief=several).results
+
+    code = 0
+    if several:
+        if series.changed():
+            say(f"note: this checkout holds changes that commit {series.short(commit)} does not have")
+        tallies = runner.run_series(chosen, repeat or 1, where, commit, run_one, say)
+        code = overall(t.code() for t in tallies)
+    elif name is not None:
+        tallies = [runner.run_pair(chosen[0], seed, out or RUNS, commit, run_one, say)]
+        code = tallies[0].code()
+    else:
+        tallies = runner.collected(chosen, where, commit)
+    if write is not None:
+        table.write(write, runner.collected(list(known.values()), where, commit))
+        say(f"{write} written")
+    if json:
+        print_json(table.results(tallies, code))
+        return code
+    if name is None and not several:
+        table.print_bugs(console(), chosen)
+    table.print_tallies(console(), tallies)
+    if name is not None or several:
+        say(table.reason(tallies))
+    return code
 
 
 @app.command()
