@@ -15,6 +15,7 @@ from clusters.agent.disks import Disks
 from clusters.agent.estate import Answer, Refusal
 from clusters.means import kernel, procfs, strace
 
+_appear_s: Final = 1.0
 _attach_s: Final = 5.0
 _detach_s: Final = 2.0
 _poll_s: Final = 0.002
@@ -32,15 +33,18 @@ class Tracers(Disks):
         return strace.probe(), []
 
     def do_trace(self, *, fault: str, node: str, calls: list[str], what: str) -> Answer:
-        """Do `what` to these calls of all that runs on the node now; returns when it is so."""
+        """Do `what` to these calls of all that runs on the node now; returns when it is so. Nothing is done where
+        nothing runs: another fault may have the node down, and it is for what is measured to show it."""
         if (fault, node) in self._tracers:
             return None, []
-        everybody = self._inhabitants([node])
+        deadline = time.monotonic() + _appear_s
+        while not (everybody := self._inhabitants([node])) and time.monotonic() < deadline:
+            time.sleep(_poll_s)  # it is being started again
+        if not everybody:
+            return None, []
         for pid, _start in everybody:
             if holder := strace.tracer_of(pid):
                 raise Refusal("setup", f"{node}: process {pid} is traced already, by process {holder}")
-        if not everybody:
-            raise Refusal("setup", f"{node}: nothing runs that could be traced")
         log = self._logs / node / f"strace-{fault}.txt"
         argv = strace.command((pid for pid, _ in everybody), calls, what, log)
         agent = os.getpid()
