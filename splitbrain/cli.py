@@ -132,7 +132,10 @@ def run(
     spec_file: Annotated[
         Path | None, typer.Argument(metavar="SPEC.toml", help="A spec; flags override it.")
     ] = None,
-    system: Annotated[str | None, typer.Option(metavar="NAME", help="What to test (default etcd).")] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What to test (default etcd), or a FILE.toml."),
+    ] = None,
     version: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Its version; 3.6 is the newest known 3.6.")
     ] = None,
@@ -428,10 +431,20 @@ def logs(
 
 
 @app.command(name="list")
-def list_all(*, json: Json = False) -> int:
+def list_all(
+    *,
+    system: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.toml", help="A system of your own, to be listed too; repeatable."),
+    ] = None,
+    json: Json = False,
+) -> int:
     """What there is, what goes together, the latest runs."""
     from splitbrain import listing
+    from splitbrain import spec as specs
 
+    for file in system or ():
+        specs.system_named(file)
     if json:
         print_json(listing.everything(RUNS))
     else:
@@ -481,12 +494,12 @@ def _details(group: Any, *, json: bool) -> int:
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="workload or checker.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="system, workload or checker.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case words, joined by hyphens.")],
     *,
     json: Json = False,
 ) -> int:
-    """Write a workload or checker of your own to begin with, and its test, into the current folder."""
+    """Write a system, workload or checker of your own to begin with, and its test, into the current folder."""
     from splitbrain import new as skeletons
 
     made = skeletons.write(kind, name, Path())
@@ -574,10 +587,24 @@ def bugs(
 
 
 @app.command()
-def doctor(*, json: Json = False) -> int:
-    """What works on this machine, and what is missing."""
+def doctor(
+    system: Annotated[
+        str | None,
+        typer.Argument(metavar="[SYSTEM.toml]", help="Look at the file of a system of your own instead."),
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """What works on this machine, and what is missing; or what is wrong with a system's file."""
     from splitbrain import doctor as rooms
 
+    if system is not None:
+        told = rooms.examine_system(system)
+        if json:
+            print_json(told)
+        else:
+            rooms.print_system(console(), told)
+        return 0
     found = rooms.examine(RUNS)
     if json:
         print_json(found)
@@ -619,8 +646,10 @@ def fetch(
     """Obtain a version of a system ahead of time."""
     from harness.core.errors import UsageError
     from splitbrain import registry, running
+    from splitbrain import spec as specs
 
     system, at, version = target.partition("@")
+    system = specs.system_named(system)
     if at and not version:
         raise UsageError(f"fetch {target!r}: the version is empty; expected SYSTEM or SYSTEM@VERSION")
     defaults = {option.name: option.default for option in registry.describe("systems", system).options}

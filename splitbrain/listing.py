@@ -109,6 +109,7 @@ def everything(runs: Path) -> dict[str, Any]:
 
     return {
         **{group: details(group) for group in registry.GROUPS},
+        "operations": {name: list(registry.operations_of(name)) for name in registry.adopted()},
         "matrix": matrix(),
         "checks": checks(),
         "broken": broken(),
@@ -127,6 +128,8 @@ def print_everything(console: Console, runs: Path) -> None:
         console.print(table)
         console.print()
     _print_matrix(console)
+    for name in registry.adopted():
+        console.print(Text(f"{name} can {', '.join(registry.operations_of(name))}"), soft_wrap=True)
     console.print()
     latest = rows(runs, LATEST)
     if not latest:

@@ -151,6 +151,22 @@ def file_of(spec: Spec) -> Path | None:
     return None if given is None else Path(given)
 
 
+def operations_of(system: str) -> tuple[str, ...]:
+    """What the client of a system that a file describes can do, in the order of the file."""
+    made = create("systems", system, {})
+    return tuple(made.operations) if system in _adopted else ()
+
+
+def image_of(system: str) -> str | None:
+    """The image that the file of a system names, if it has one and does."""
+    return create("systems", system, {}).file.image if system in _adopted else None
+
+
+def adopted() -> list[str]:
+    """The names of the systems that files describe."""
+    return sorted(_adopted)
+
+
 def _known(group: Group) -> dict[str, Descriptor]:
     """What can be used, by name."""
     found = _found(group)[0]

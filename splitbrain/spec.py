@@ -80,7 +80,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     given.update({key: value for key, value in flags.items() if key != "opt"})
 
     default = Spec()
-    system = _system(_text(given, "system", default.system), path if "system" not in flags else None)
+    system = system_named(_text(given, "system", default.system), path if "system" not in flags else None)
     workload = _text(given, "workload", default.workload)
     provider = _text(given, "provider", default.provider)
     exists = registry.describe("providers", provider).exists
@@ -96,6 +96,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     families = tuple(dict.fromkeys(family for word in faults for family in families_of(word)))
     owners = registry.owner_options(families, system, workload, provider)
     _refuse_options_of_others(options, owners)
+    _choose_image(system, provider, options)
     keep = _truth(given, "keep", default=default.keep)
     if keep and exists:
         raise UsageError(
@@ -348,7 +349,7 @@ def _addresses(given: Mapping[str, Any], provider: str, system: str) -> tuple[st
     return tuple(nodes)
 
 
-def _system(given: str, spec_file: Path | None) -> str:
+def system_named(given: str, spec_file: Path | None = None) -> str:
     """The name of the system asked for; one that a file describes is made known. A path in a spec starts at the
     spec's folder.
 
@@ -363,6 +364,22 @@ def _system(given: str, spec_file: Path | None) -> str:
     name = registry.adopt(path)
     check(read(path.absolute()))
     return name
+
+
+def _choose_image(system: str, provider: str, options: dict[str, Any]) -> None:
+    """Have the nodes be made from the image that a system's file names, unless another one is asked for.
+
+    Raises: UsageError where nodes are not made from images.
+    """
+    image = registry.image_of(system)
+    if image is None:
+        return
+    if provider != "docker":
+        raise UsageError(
+            f"system {system!r} comes as the image {image}; expected --provider docker, not {provider!r}"
+        )
+    if not any(option.rpartition(".")[2] in ("image", "dockerfile", "rootfs") for option in options):
+        options["docker.image"] = image
 
 
 def _truth(given: Mapping[str, Any], key: str, *, default: bool) -> bool:
@@ -443,9 +460,15 @@ def _refuse_what_the_client_cannot(spec: Spec) -> None:
     client = registry.create("systems", spec.system, spec.of(spec.system)).client
     missing = needs - supported(type(client), needs)
     if missing:
+        without = [f for f in sorted(missing) if spec.of(spec.workload).get(f) is True]
         raise UsageError(
             f"system {spec.system!r} cannot run workload {spec.workload!r}: its client has no"
-            f" {', '.join(sorted(missing))}; `splitbrain list` shows what goes together"
+            f" {', '.join(sorted(missing))}; "
+            + (
+                f"--opt {without[0]}=false does without"
+                if without and len(missing) == 1
+                else "`splitbrain list` shows what goes together"
+            )
         )
 
 

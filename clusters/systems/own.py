@@ -212,6 +212,16 @@ class Own:
         files = {f"files.{name}": path for name, path in self._programs().items()}
         return {**self._fixed, **files, "home": str(self.file.home)}
 
+    @property
+    def operations(self) -> tuple[str, ...]:
+        """What the client can do."""
+        if told := self.file.operations():
+            return told
+        names = [
+            name for name in dir(self.client) if not name.startswith("_") and name not in ("open", "close")
+        ]
+        return tuple(name for name in names if callable(getattr(self.client, name)))
+
     # How it is.
 
     def ready(self, node: Node, timeout_s: float) -> None:
