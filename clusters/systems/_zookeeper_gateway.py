@@ -48,7 +48,7 @@ from harness.core.op import Reply
 encode: Final = msgspec.json.encode
 decode: Final = msgspec.json.decode
 PREFIX: Final = "splitbrain/"
-SESSION_TICKS: Final = 20  # the longest session that a server gives
+_SESSION_S: Final = 4.0  # of a client without a lease: nothing hangs on it
 
 # The kinds of objects: a znode each below the prefix.
 REGISTER: Final = "r"
@@ -167,7 +167,7 @@ class Gateway:
         new._reads = options.get("reads", "fenced")
         new._root = root_of(options.get("prefix", PREFIX))
         new._node = node
-        new._session = new._new_session(SESSION_TICKS * options.get("tick_ms", 200) / 1000)
+        new._session = new._new_session(_SESSION_S)
         return new
 
     def close(self) -> None:

@@ -62,8 +62,9 @@ class Holders(Gateway):
             self._lease.close()
 
     def lease_grant(self, key: Any, ttl_s: float) -> Reply:
-        """A new lease; `ttl_s` beside it is the server's, between 2 and 20 ticks. The one before is left alone."""
+        """A new lease; `ttl_s` beside it is the server's, between two ticks and a minute."""
         del key  # a lease belongs to no key before one is attached
+        # The one before is left to run out.
         if self._lease is not None:
             self._lease.close()
         session = self._lease = self._new_session(ttl_s, lazy=False)

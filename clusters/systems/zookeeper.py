@@ -35,8 +35,8 @@ OPTIONS: Final = (
     Option(name="jars", default=None, summary="test the jars of this folder instead of a published version"),
     Option(
         name="tick_ms",
-        default=200,
-        summary="ZooKeeper's tick, in ms; a session lasts 2 to 20 of them",
+        default=100,
+        summary="ZooKeeper's tick, in ms: of these are sync_limit and init_limit, and two the shortest session",
         least=20,
         most=60_000,
     ),
@@ -46,6 +46,13 @@ OPTIONS: Final = (
         summary="ticks after which leader and follower take each other for lost",
         least=2,
         most=1000,
+    ),
+    Option(
+        name="init_limit",
+        default=20,
+        summary="ticks that a follower may take to join a leader",
+        least=2,
+        most=10_000,
     ),
     Option(
         name="snapshot_count",
@@ -180,11 +187,12 @@ class ZooKeeper:
 
         settings = {
             "tickTime": self.options["tick_ms"],
-            "initLimit": 25,
+            "initLimit": self.options["init_limit"],
             "syncLimit": self.options["sync_limit"],
             "dataDir": view.data_dir,
             "clientPort": client,
             "clientPortAddress": node.address,
+            "maxSessionTimeout": 60_000,  # ms; the default of 20 ticks is short where ticks are
             "maxClientCnxns": 0,  # all clients of a node come from one address
             "admin.enableServer": "false",
             "4lw.commands.whitelist": "*",
@@ -197,9 +205,11 @@ class ZooKeeper:
             "zookeeper.preAllocSize": 1024,  # KB; the default of 64 MB fills a small disk
             "zookeeper.admin.enableServer": "false",
             "zookeeper.jmx.log4j.disable": "true",
-            "zookeeper.cnxTimeout": 1000,  # a peer that does not answer is tried again, and others are not kept waiting
+            "zookeeper.cnxTimeout": 500,  # ms; while a peer that does not answer is waited for, others may have to
             "zookeeper.fastleader.maxNotificationInterval": 2000,  # ms; a minute is long for who was cut off
             "org.slf4j.simpleLogger.logFile": "System.err",
+            # A trace for every client that is turned away while there is no leader.
+            "org.slf4j.simpleLogger.log.org.apache.zookeeper.server.NIOServerCnxn": "error",
             "org.slf4j.simpleLogger.showDateTime": "true",
             "org.slf4j.simpleLogger.dateTimeFormat": "yyyy-MM-dd HH:mm:ss.SSS",
         }
