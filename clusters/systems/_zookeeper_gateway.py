@@ -163,12 +163,15 @@ class Gateway:
     ) -> Self:
         del place  # the worker's thread stands there already
         new = type(self)(self._port)
-        new._timeout_s = timeout_s
-        new._reads = options.get("reads", "fenced")
-        new._root = root_of(options.get("prefix", PREFIX))
-        new._node = node
-        new._session = new._new_session(_SESSION_S)
+        new._settle(node, options, timeout_s)  # noqa: SLF001 - our own class
         return new
+
+    def _settle(self, node: Node, options: Mapping[str, Any], timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._reads = options.get("reads", "fenced")
+        self._root = root_of(options.get("prefix", PREFIX))
+        self._node = node
+        self._session = self._new_session(_SESSION_S)
 
     def close(self) -> None:
         """Let go of all connections; what sessions hold is held until they run out."""

@@ -49,7 +49,7 @@ _words: Final = {
 }
 
 
-class Refused(Exception):  # noqa: N818 - as its siblings NotSent and Lost
+class Refused(Exception):
     """The server's answer is an error, by its code; of a transaction that of the part number `part`."""
 
     def __init__(self, code: int, part: int = 0) -> None:
@@ -160,7 +160,7 @@ class Session:
             except _garbled:
                 raise Lost("garbage: answer") from None
             if isinstance(request, Transaction):
-                _whole(said, len(request.operations))
+                _whole(said or (), len(request.operations))
         except Refused:
             raise
         except BaseException:

@@ -173,5 +173,3 @@ _known: Final[dict[int, type[Exception]]] = {NO_NODE: _Gone, NODE_EXISTS: _There
 def _not_after(revision: int, zxid: int) -> None:
     if zxid > revision:
         raise Indeterminate("changed since")
-
-
