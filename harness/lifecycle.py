@@ -431,6 +431,8 @@ class _Run:
                 self.cluster, waiting, lambda name: self.system.ready(waiting[name], 1.0), wait_s=3.0
             )
             for name, answer in answers.items():
+                if watch_exits and isinstance(answer, InfrastructureError):
+                    raise answer  # not the node's doing, and no better next time
                 if isinstance(answer, Exception):
                     said[waiting[name].name] = str(answer) or type(answer).__name__
                 else:

@@ -16,8 +16,7 @@ CALLS: Final[Mapping[str, tuple[str, ...]]] = {
 FILES: Final = Option(
     name="files",
     default=None,
-    summary="only calls on such files, by their path below the node's data: a pattern, of those that are open when"
-    " it begins (default: any)",
+    summary="only calls on these files of the node's data, by their path below it: a pattern (default: any)",
 )
 
 
@@ -26,15 +25,18 @@ def at(*kinds: str) -> Option:
     return Option(name="at", default=kinds[0], choices=kinds, summary="at which calls")
 
 
-def asked(options: Mapping[str, Any]) -> tuple[Sequence[str], str | None, str]:
-    """The calls that the options name, the pattern of their files, and both in words.
+def asked(options: Mapping[str, Any], *, data: bool = False) -> tuple[Sequence[str], str | None, str]:
+    """The calls that the options name, the pattern of their files, and both in words. A program writes to sockets,
+    too: of writes, unless files are named, `data` takes those to the node's data.
 
     >>> asked({"at": "write", "files": "member/wal/*"})[1:]
     ('member/wal/*', 'write to member/wal/*')
 
-    Raises: UsageError for a rename by path, since what is renamed need not be open.
+    Raises: UsageError for a rename by path, since a name that is not there yet cannot be watched.
     """
     kind, files = options.get("at", "sync"), options.get("files")
+    if data and kind == "write" and files is None:
+        files = "*"
     if kind == "rename" and files is not None:
         raise UsageError(f"option files={files}: files are told apart for sync and write only; leave it out")
     whose = {"sync": "of", "write": "to"}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from harness.core.spec import Spec
 
 RUNS = Path("runs")
+KEPT_BUGS = Path(".bugs")
 HISTORIES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".edn", ".edn.gz", ".edn.zst")
 
 app = typer.Typer(
@@ -131,7 +132,10 @@ def run(
     spec_file: Annotated[
         Path | None, typer.Argument(metavar="SPEC.toml", help="A spec; flags override it.")
     ] = None,
-    system: Annotated[str | None, typer.Option(metavar="NAME", help="What to test (default etcd).")] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What to test (default etcd), or a FILE.toml."),
+    ] = None,
     version: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Its version; 3.6 is the newest known 3.6.")
     ] = None,
@@ -427,10 +431,20 @@ def logs(
 
 
 @app.command(name="list")
-def list_all(*, json: Json = False) -> int:
+def list_all(
+    *,
+    system: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.toml", help="A system of your own, to be listed too; repeatable."),
+    ] = None,
+    json: Json = False,
+) -> int:
     """What there is, what goes together, the latest runs."""
     from splitbrain import listing
+    from splitbrain import spec as specs
 
+    for file in system or ():
+        specs.system_named(file)
     if json:
         print_json(listing.everything(RUNS))
     else:
@@ -440,8 +454,18 @@ def list_all(*, json: Json = False) -> int:
 
 @app.command()
 def systems(*, json: Json = False) -> int:
-    """Systems that can be tested, with their options."""
-    return _details("systems", json=json)
+    """Systems that can be tested: versions, where they are had from, promises and options."""
+    from splitbrain import listing
+    from splitbrain import systems as about
+
+    rows = about.examine()
+    if json:
+        print_json({"systems": rows})
+    else:
+        about.print_rows(console(), rows)
+    for sentence in listing.broken(["systems"]):
+        say(sentence)
+    return 0
 
 
 @app.command()
@@ -470,12 +494,12 @@ def _details(group: Any, *, json: bool) -> int:
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="workload or checker.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="system, workload or checker.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case words, joined by hyphens.")],
     *,
     json: Json = False,
 ) -> int:
-    """Write a workload or checker of your own to begin with, and its test, into the current folder."""
+    """Write a system, workload or checker of your own to begin with, and its test, into the current folder."""
     from splitbrain import new as skeletons
 
     made = skeletons.write(kind, name, Path())
@@ -490,10 +514,97 @@ def new(
 
 
 @app.command()
-def doctor(*, json: Json = False) -> int:
-    """What works on this machine, and what is missing."""
+def bugs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A known bug; without it they are listed.")
+    ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100_000, metavar="N", help="Runs of each side, kept; those missing are made."
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Of one pair (default: from the commit's hash).")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table into this document.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where runs go (default runs; of --repeat .bugs).")
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All of them (with --repeat 1, if not said).")] = False,
+    json: Json = False,
+    offline: Offline = False,
+) -> int:
+    """Known bugs, found again: a broken version and its clean twin under the same faults."""
+    import msgspec
+
+    from harness.core.errors import UsageError
+    from harness.core.exits import overall
+    from splitbrain import running, series
+    from splitbrain.bugs import data, runner, table
+
+    if every and name is not None:
+        raise UsageError(f"bugs takes an id or --all; leave one of {name!r} and --all out")
+    if repeat is not None and not every and name is None:
+        raise UsageError(f"bugs --repeat {repeat} needs an id or --all; `splitbrain bugs` lists the ids")
+    known = data.known()
+    chosen = [data.bug(name)] if name is not None else list(known.values())
+    commit, where = series.revision(), out or KEPT_BUGS
+    several = every or repeat is not None
+    if seed is not None and (several or name is None):
+        raise UsageError(f"--seed {seed} is for one pair; those of a series come from the commit's hash")
+
+    def run_one(spec: Spec, folder: Path) -> dict[str, Any]:
+        exact = msgspec.structs.replace(spec, version=running.exact_version(spec, offline=offline))
+        return running.run_one(exact, folder, json=json, brief=several).results
+
+    code = 0
+    if several:
+        if series.changed():
+            say(f"note: this checkout holds changes that commit {series.short(commit)} does not have")
+        tallies = runner.run_series(chosen, repeat or 1, where, commit, run_one, say)
+        code = overall(t.code() for t in tallies)
+    elif name is not None:
+        tallies = [runner.run_pair(chosen[0], seed, out or RUNS, commit, run_one, say)]
+        code = tallies[0].code()
+    else:
+        tallies = runner.collected(chosen, where, commit)
+    if write is not None:
+        table.write(write, runner.collected(list(known.values()), where, commit))
+        say(f"{write} written")
+    if json:
+        print_json(table.results(tallies, code))
+        return code
+    if name is None and not several:
+        table.print_bugs(console(), chosen)
+    table.print_tallies(console(), tallies)
+    if name is not None or several:
+        say(table.reason(tallies))
+    return code
+
+
+@app.command()
+def doctor(
+    system: Annotated[
+        str | None,
+        typer.Argument(metavar="[SYSTEM.toml]", help="Look at the file of a system of your own instead."),
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """What works on this machine, and what is missing; or what is wrong with a system's file."""
     from splitbrain import doctor as rooms
 
+    if system is not None:
+        told = rooms.examine_system(system)
+        if json:
+            print_json(told)
+        else:
+            rooms.print_system(console(), told)
+        return 0
     found = rooms.examine(RUNS)
     if json:
         print_json(found)
@@ -535,8 +646,10 @@ def fetch(
     """Obtain a version of a system ahead of time."""
     from harness.core.errors import UsageError
     from splitbrain import registry, running
+    from splitbrain import spec as specs
 
     system, at, version = target.partition("@")
+    system = specs.system_named(system)
     if at and not version:
         raise UsageError(f"fetch {target!r}: the version is empty; expected SYSTEM or SYSTEM@VERSION")
     defaults = {option.name: option.default for option in registry.describe("systems", system).options}

@@ -36,17 +36,26 @@ def run_all(planned: Sequence[Spec], out: Path, *, json: bool) -> list[Ended]:
     return ended
 
 
-def run_one(spec: Spec, out: Path, *, json: bool) -> Ended:
-    """One run, in a new directory below `out`, followed on stderr; its card on stdout unless `json`."""
+def run_one(spec: Spec, out: Path, *, json: bool, brief: bool = False) -> Ended:
+    """One run, in a new directory below `out`, followed on stderr; its card on stdout unless `json`. A `brief` one
+    has a line that lives on a terminal, and nothing else."""
     run_dir = new_run_dir(out, spec.system, spec.workload, spec.seed, datetime.now(UTC))
     write_spec(run_dir, spec)
     talk = console(stderr=True)
-    say("\n".join([f"seed {spec.seed}, run directory {run_dir}", *whose_keys(run_dir, spec)]))
-    display = Live(spec, run_dir, talk) if talk.is_terminal else Plain(spec, run_dir, talk)
+    if not brief:
+        say("\n".join([f"seed {spec.seed}, run directory {run_dir}", *whose_keys(run_dir, spec)]))
+    display: Live | Plain | None = None
+    if talk.is_terminal:
+        display = Live(spec, run_dir, talk)
+    elif not brief:
+        display = Plain(spec, run_dir, talk)
     try:
-        ended = launch(run_dir, spec, update=display.update, say=talk.print)
+        ended = launch(run_dir, spec, update=display.update if display else lambda: None, say=talk.print)
     finally:
-        display.stop()
+        if display is not None:
+            display.stop()
+    if brief:
+        return ended
     if ended.log:
         say(f"last lines of {run_dir / 'logs' / 'controller.log'}:\n{ended.log}")
     if ended.results.get("error"):

@@ -8,17 +8,16 @@ its processes run on as if nothing had been. See strace(1), "Tampering".
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 _numbers: Final = {
-    "x86_64": {"fsync": 74, "fdatasync": 75, "write": 1, "pwrite64": 18, "writev": 20, "pwritev": 296},
-    "aarch64": {"fsync": 82, "fdatasync": 83, "write": 64, "pwrite64": 68, "writev": 66, "pwritev": 70},
+    "x86_64": {"write": 1, "pwrite64": 18, "writev": 20, "fsync": 74, "fdatasync": 75, "pwritev": 296},
+    "aarch64": {"write": 64, "writev": 66, "pwrite64": 68, "pwritev": 70, "fsync": 82, "fdatasync": 83},
 }
 _rehearsal_s: Final = 10
 
@@ -63,25 +62,10 @@ def tamper(calls: Sequence[str], what: str) -> list[str]:
 def command(
     pids: Iterable[int], calls: Sequence[str], what: str, log: Path, paths: Iterable[str] = ()
 ) -> list[str]:
-    """The command line that tampers with running processes; with `paths`, only with calls on those."""
+    """The command line that tampers with running processes; with `paths`, with calls on those files alone."""
     attach = [word for pid in sorted(pids) for word in ("-p", str(pid))]
-    only = [word for path in paths for word in ("-P", path)]
-    return ["strace", "-qq", "-f", "-ttt", "-o", str(log), *tamper(calls, what), *only, *attach]
-
-
-def open_files(pids: Iterable[int], folder: str, pattern: str) -> list[str]:
-    """The files below `folder` that these processes have open and whose path from there matches: by the names that
-    the kernel gives them, which are what strace compares."""
-    found = set()
-    for pid in pids:
-        with contextlib.suppress(OSError):
-            for link in Path(f"/proc/{pid}/fd").iterdir():
-                with contextlib.suppress(OSError):  # closed meanwhile
-                    path = str(link.readlink())
-                    below = path.removeprefix(f"{folder}/")
-                    if below != path and fnmatch.fnmatchcase(below, pattern):
-                        found.add(path)
-    return sorted(found)
+    narrowed = [word for path in paths for word in ("-P", path)]
+    return ["strace", "-qq", "-f", "-ttt", "-A", "-o", str(log), *tamper(calls, what), *narrowed, *attach]
 
 
 def tracer_of(pid: int) -> int:
@@ -94,17 +78,22 @@ def tracer_of(pid: int) -> int:
     return min(found, default=0)
 
 
-def stays(pid: int, calls: Iterable[str]) -> set[tuple[int, int, str]]:
+def stays(pid: int, calls: Iterable[str], paths: Collection[str] = ()) -> set[tuple[int, int, str]]:
     """Which threads of a process are in one of these calls now, as the kernel has it: thread, call, and a
-    count that changes when the thread has run since."""
+    count that changes when the thread has run since. With `paths`, in a call on one of those files."""
     wanted = {_numbers[platform.machine()][name] for name in calls}
     found = set()
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
-                number = (thread / "syscall").read_text().split()[0]
-                if number.isdecimal() and int(number) in wanted:
+                number, *given = (thread / "syscall").read_text().split()
+                if number.isdecimal() and int(number) in wanted and (not paths or _file(pid, given) in paths):
                     status = (thread / "status").read_text(errors="replace").splitlines()
                     ran = next(x.split()[1] for x in status if x.startswith("voluntary_ctxt_switches"))
                     found.add((int(thread.name), int(number), ran))
     return found
+
+
+def _file(pid: int, arguments: Sequence[str]) -> str:
+    """The file that a call's first argument is open for, by its path as the process has it."""
+    return str(Path(f"/proc/{pid}/fd/{int(arguments[0], 16)}").readlink())

@@ -22,16 +22,37 @@ class Tracer:
         return {TRACE: self._ask("trace_probe") if TRACE in needs else UNASKED}
 
     def trace(
-        self, fault: str, node: str, calls: Sequence[str], what: str, *, files: str | None = None
+        self,
+        fault: str,
+        node: str,
+        calls: Sequence[str],
+        what: str,
+        *,
+        files: str | None = None,
+        follow: bool = False,
     ) -> None:
-        more = {"files": files, "data_dir": DATA_DIR}
-        self._ask("trace", fault=fault, node=node, calls=list(calls), what=what, **more)
+        narrowed = {"data_dir": DATA_DIR, "files": files}
+        self._ask("trace", fault=fault, node=node, calls=list(calls), what=what, follow=follow, **narrowed)
 
     def untrace(self, fault: str, node: str) -> None:
         self._ask("untrace", fault=fault, node=node)
 
-    def longest_ms(self, node: str, calls: Sequence[str], watch_s: float, enough_ms: float) -> float:
+    def longest_ms(
+        self,
+        node: str,
+        calls: Sequence[str],
+        watch_s: float,
+        enough_ms: float,
+        *,
+        files: str | None = None,
+    ) -> float:
         found: float = self._ask(
-            "longest", node=node, calls=list(calls), watch_s=watch_s, enough_ms=enough_ms
+            "longest",
+            node=node,
+            calls=list(calls),
+            watch_s=watch_s,
+            enough_ms=enough_ms,
+            data_dir=DATA_DIR,
+            files=files,
         )
         return found
