@@ -29,7 +29,7 @@ import msgspec
 from clusters.means.crashloop import Loops
 from clusters.means.limits import NodeLimits
 from clusters.providers import _clocks, _disks, _tracer, _zones
-from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
+from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use, prefix6
 from harness.core.cluster import (
     CAPABILITIES,
     DATA_DIR,
@@ -149,7 +149,7 @@ class Netns:
             if not Path(source).exists():
                 raise InfrastructureError(f"{source} is to be mounted in the nodes, but is not there")
         network, claim = claimed(self._subnet, in_use())
-        plan = addresses(network, nodes, six=Path("/proc/net/if_inet6").exists())
+        plan = addresses(network, nodes, six=prefix6())
         zones, trips = _zones.parse(self._options, [node.name for node in plan[0]])
         cluster = NetnsCluster(run, run_dir.resolve(), *plan, claim=claim)
         cluster.zones = zones
