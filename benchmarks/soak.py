@@ -4,7 +4,9 @@
 
 A kind is a command line and the verdict that is wanted of it: `demo` and its control `stale` (reads that may be
 stale); each workload by its name, 20 s under partition, kill and pause in network namespaces, and as
-NAME-docker in containers; `together` (and `together-docker`), all survivable faults at once on five nodes for
+NAME-docker in containers; SYSTEM-WORKLOAD, on each system that can do it, 20 s under all that the system
+survives, together (what promises nothing under partition, kill and pause), as
+SYSTEM-WORKLOAD-docker in containers and as SYSTEM-WORKLOAD-five on five nodes; `together` (and `together-docker`), all survivable faults at once on five nodes for
 120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
 off, and `lock-fenced`, the same with fencing; `power-loss` of all nodes and of one, and its control
 `power-loss-unsafe`, an etcd that does not sync. Without `--kinds` all of them run, without `--seeds` each
@@ -29,7 +31,7 @@ from typing import Any, Final, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from splitbrain import registry, series
+from splitbrain import listing, registry, series
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -68,6 +70,23 @@ def kinds() -> dict[str, Kind]:
     out["power-loss-unsafe"] = Kind(
         (*lost, "--opt", "unsafe-no-fsync=true", "--expect", "invalid"), "invalid"
     )
+    return out | _of_systems()
+
+
+def _of_systems() -> dict[str, Kind]:
+    """Every workload on every system that has the operations for it."""
+    steps = ("--opt", "schedule.rounds=1", "--opt", "schedule.step_s=0.8")
+    out: dict[str, Kind] = {}
+    for system, row in listing.matrix().items():
+        defaults = {option.name: option.default for option in registry.describe("systems", system).options}
+        survives = any(p.families for p in registry.create("systems", system, defaults).promises)
+        faults = ("--faults", "walk:survivable", *steps) if survives else ("--faults", "partition,kill,pause")
+        for workload in (name for name, lacking in row.items() if lacking == [] and name != "noop"):
+            args = ("--system", system, "--workload", workload, *faults, "--time", "20s")
+            wanted = "valid" if survives else "invalid"
+            out[f"{system}-{workload}"] = Kind(args, wanted)
+            out[f"{system}-{workload}-docker"] = Kind((*args, "--provider", "docker"), wanted, seeds=2)
+            out[f"{system}-{workload}-five"] = Kind((*args, "--nodes", "5"), wanted, seeds=1)
     return out
 
 
