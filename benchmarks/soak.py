@@ -5,9 +5,9 @@
 A kind is a command line and the verdict that is wanted of it: `demo` and its control `stale` (reads that may be
 stale); each workload by its name, 20 s under partition, kill and pause in network namespaces, and as
 NAME-docker in containers; SYSTEM-WORKLOAD, on each system that can do it, 20 s under all that the system
-survives, together (what promises nothing under partition, kill and pause), as
-SYSTEM-WORKLOAD-docker in containers and as SYSTEM-WORKLOAD-five on five nodes; `together` (and `together-docker`), all survivable faults at once on five nodes for
-120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
+survives, together (what promises nothing: under partition, kill and pause), as SYSTEM-WORKLOAD-docker in
+containers and as SYSTEM-WORKLOAD-five on five nodes; `together` (and `together-docker`), all survivable faults
+at once on five nodes for 120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
 off, and `lock-fenced`, the same with fencing; `power-loss` of all nodes and of one, and its control
 `power-loss-unsafe`, an etcd that does not sync. Without `--kinds` all of them run, without `--seeds` each
 with a number of seeds of its own; KIND:N is N seeds of that kind.
