@@ -42,17 +42,28 @@ _left_out: Final = (
     "jline:jline",
     "junit:junit",
 )
-# With what they bring along for ZooKeeper's server.
+# Debian's, and of what is in them the jars that a server loads.
 _packages: Final = (
     "libzookeeper-java",
     "libslf4j-java",
-    "libmetrics-java",
+    "libdropwizard-metrics-java",
     "libsnappy-java",
-    "libsnappy-jni",
-    "libsnappy1v5",
     "libnetty-java",
-    "libyetus-java",
-    "libcommons-cli-java",
+    "libcommons-io-java",
+)
+_debian_jars: Final = (
+    "zookeeper",
+    "zookeeper-jute",
+    "slf4j-api",
+    "slf4j-simple",
+    "metrics-core",
+    "snappy-java",
+    "netty-common",
+    "netty-buffer",
+    "netty-transport",
+    "netty-handler",
+    "netty-codec",
+    "commons-io",
 )
 
 
@@ -66,6 +77,13 @@ def obtain(version: str, artifacts: Any) -> Any:
     return artifacts.maven(
         "zookeeper", version, roots=(f"{_group}:{version}", *beside, *_logging), exclude=_left_out
     )
+
+
+def class_path(version: str, folder: str) -> str:
+    """Of what `obtain` got, as the node sees it."""
+    if version == DEBIAN:
+        return ":".join(f"{folder}/usr/share/java/{jar}.jar" for jar in _debian_jars)
+    return f"{folder}/*"
 
 
 def caveats(version: str) -> tuple[str, ...]:

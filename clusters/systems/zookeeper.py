@@ -49,7 +49,7 @@ OPTIONS: Final = (
     ),
     Option(
         name="init_limit",
-        default=20,
+        default=30,
         summary="ticks that a follower may take to join a leader",
         least=2,
         most=10_000,
@@ -226,7 +226,7 @@ class ZooKeeper:
             "-XX:+ExitOnOutOfMemoryError",
             *(f"-D{name}={value}" for name, value in properties.items()),
             "-cp",
-            _class_path(view),
+            versions.class_path(view.version, view.program["zookeeper"]),
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             config,
         )
@@ -316,12 +316,6 @@ def four_letters(address: str, port: int, word: bytes, timeout_s: float) -> str:
             if not part:
                 return data.decode(errors="replace")
             data += part
-
-
-def _class_path(view: View) -> str:
-    """All jars of the folder; of a package that was unpacked, those where it puts them."""
-    root = view.program["zookeeper"]
-    return f"{root}/usr/share/java/*" if view.version == versions.DEBIAN else f"{root}/*"
 
 
 def _version_of(folder: Path) -> str:
