@@ -13,7 +13,7 @@ from clusters.artifacts import Artifact, Tool, VersionRefused
 from clusters.systems._zookeeper_client import ZooKeeperClient
 from clusters.systems._zookeeper_errors import classify, table
 from clusters.systems._zookeeper_gateway import key_of, name_of, root_of
-from clusters.systems._zookeeper_versions import DEFAULT, VERSIONS, obtain
+from clusters.systems._zookeeper_versions import DEFAULT, VERSIONS, caveats, obtain
 from clusters.systems.zookeeper import ZOOKEEPER, ZooKeeper
 from harness.core.client import supported
 from harness.core.cluster import Node, View
@@ -53,6 +53,26 @@ def test_versions_that_have_a_source(asked: str | None, meant: str) -> None:
 def test_versions_without_a_source_are_refused(asked: str) -> None:
     with pytest.raises(UsageError, match=r"nearest known|expected one such as"):
         VERSIONS.resolve("zookeeper", asked)
+
+
+@pytest.mark.parametrize(
+    ("version", "issues"),
+    [
+        ("3.9.5", set()),
+        ("3.9.2", {"4712"}),
+        ("3.9.1", {"4712", "4785"}),
+        ("3.8.5", {"4712"}),
+        ("3.8.0", {"4712", "4785"}),
+        ("3.6.4", {"4712", "4785"}),
+        ("3.6.2", {"4712", "4785", "3911"}),
+        ("3.5.10", {"4712", "4785"}),
+        ("3.4.14", {"4712", "4785", "3911"}),
+        ("mine", set()),
+    ],
+)
+def test_versions_with_known_bugs_say_so(version: str, issues: set[str]) -> None:
+    said = " ".join(caveats(version))
+    assert {i for i in ("3911", "4712", "4785") if i in said} == issues
 
 
 class Recorder:
