@@ -206,7 +206,7 @@ class ZooKeeper:
             "zookeeper.admin.enableServer": "false",
             "zookeeper.jmx.log4j.disable": "true",
             "zookeeper.cnxTimeout": 500,  # ms; while a peer that does not answer is waited for, others may have to
-            "zookeeper.fastleader.maxNotificationInterval": 2000,  # ms; a minute is long for who was cut off
+            "zookeeper.fastleader.maxNotificationInterval": 500,  # ms; a minute is long for who was cut off
             "org.slf4j.simpleLogger.logFile": "System.err",
             # A trace for every client that is turned away while there is no leader.
             "org.slf4j.simpleLogger.log.org.apache.zookeeper.server.NIOServerCnxn": "error",
