@@ -34,7 +34,7 @@ _sizes: Final[Mapping[str, Callable[[int], int]]] = {
 }
 KINDS: Final = tuple(_sizes)
 ZONE: Final = "zone"  # all nodes of a random zone, where the cluster has some; nobody draws it unasked
-_by_role: Final = frozenset({"leader", "leaders", "follower", "followers"})
+BY_ROLE: Final = frozenset({"leader", "leaders", "follower", "followers"})
 _names: Final = re.compile(r"n[1-9]\d*(\+n[1-9]\d*)*")
 
 
@@ -114,7 +114,7 @@ def choose(
             raise UsageError("target 'zone' needs a cluster that stands in zones")
         inside = zones[rng.choice(sorted(zones))]
         return tuple(n for n in free if n in inside)
-    if kind in _by_role and free:
+    if kind in BY_ROLE and free:
         head = leader(free, roles) or rng.choice(free)
         if kind == "leader":
             return (head,)
@@ -134,7 +134,7 @@ def leader(nodes: Sequence[str], roles: Mapping[str, Status]) -> str | None:
 
 def doubt(kind: str, nodes: Sequence[str], roles: Mapping[str, Status], busy: Collection[str] = ()) -> str:
     """What a plan's words must admit about the choice: empty, or a clause that begins with `;`."""
-    if kind not in _by_role:
+    if kind not in BY_ROLE:
         return ""
     head = leader(nodes, roles)
     if head is None:

@@ -27,7 +27,8 @@ NAMES: dict[Via, str] = {
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """One place that has versions: `what` is a module, project, package or group:artifact.
 
-    `versions` are those known to be there; from `least` on others may be asked for by their exact number.
+    `versions` are those known to be there; from `least` on others may be asked for by their exact number. Without
+    either, the source decides, and any may be asked for.
     """
 
     via: Via
@@ -37,7 +38,9 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
     def serves(self, version: str) -> bool:
         """Whether it is worth asking here for an exact version."""
-        return version in self.versions or (self.least is not None and order(version) >= order(self.least))
+        if self.least is None:
+            return version in self.versions or not self.versions
+        return version in self.versions or order(version) >= order(self.least)
 
 
 class Versions(msgspec.Struct, frozen=True, kw_only=True):
