@@ -84,6 +84,7 @@ _deaths: Final = frozenset({"kill", "terminate", "crash-loop"})
 _power: Final = frozenset({"power-loss", "crash-point"})  # what was not synced is gone as well
 _stalls: Final = frozenset({"pause", "cpu-pressure", "memory-pressure", "slow-disk", "hung-disk"})
 _survived: Final = _deaths | _power | _stalls | {"partition", "packet"}
+_ROLES: Final[dict[str, Role]] = {"leader": "leader", "standalone": "leader", "follower": "follower"}
 _linearizable: Final = (
     'ZooKeeper Internals, "Consistency Guarantees": writes are linearizable, and a client\'s requests are done in'
     " the order that it sent them, so that a read after a change of its own is no older than that;"
@@ -278,9 +279,7 @@ class ZooKeeper:
             if "not currently serving" in said:
                 return Status(role="candidate")
             raise Indeterminate("garbage: srvr")
-        role: Role = {"leader": "leader", "standalone": "leader", "follower": "follower"}.get(
-            mode[1], "learner"
-        )  # type: ignore[assignment]
+        role = _ROLES.get(mode[1], "learner")
         at = re.search(r"^Zxid: 0x([0-9a-f]+)", said, re.MULTILINE)
         zxid = int(at[1], 16) if at else None
         return Status(
