@@ -36,10 +36,12 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def splitbrain(*args: object, timeout_s: float = 120) -> Done:
+def splitbrain(*args: object, timeout_s: float = 120, cwd: Path | None = None) -> Done:
     """Run `splitbrain ARGS` to its end."""
     command = [sys.executable, "-P", "-m", "splitbrain", *map(str, args)]
-    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(
+        command, env=ENV, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
