@@ -270,7 +270,7 @@ class Own:
 
     def _question(self, node: Node, ready: schema.Ready) -> tuple[Any, ...]:
         key = f"{ready.key}-{node.name}"
-        return (key,) if ready.f.endswith("read") else (key, ready.value)
+        return (key,) if ready.f.endswith(("read", "generate")) else (key, ready.value)
 
     def _answers(self, node: Node, ready: schema.Ready, timeout_s: float) -> None:
         from clusters.http1 import Connection

@@ -2,7 +2,6 @@
 
 import socket
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -19,10 +18,10 @@ CALLS: dict[str, tuple[Any, ...]] = {"read": ("k/1",), "write": ("k/1", {"a": No
 
 
 @pytest.fixture(scope="module")
-def abd() -> Iterator[Own]:
+def abd() -> Own:
     made = Own({"file": str(ROOT / "examples" / "abd" / "abd.toml")})
     made.install(None, Artifacts())
-    yield made
+    return made
 
 
 def asked(abd: Own, port: int, f: str, timeout_s: float = 2.0) -> Any:
