@@ -22,14 +22,14 @@ import json
 import statistics
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from harness.core.seeds import subseed
-from splitbrain import registry
+from splitbrain import registry, series
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -89,22 +89,13 @@ def chosen(words: str | None, seeds: int | None) -> dict[str, Kind]:
     return out
 
 
-def commit() -> str:
-    """The commit that is tested."""
-    out = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return out.stdout.strip()
-
-
 def folder(revision: str) -> Path:
     """Where a commit's runs and results are kept."""
-    return ROOT / ".soak" / revision[:12]
+    return ROOT / ".soak" / series.short(revision)
 
 
-def run_one(name: str, kind: Kind, seed: int, where: Path) -> dict[str, Any]:
-    """One run; its results object, kept on disk."""
-    kept = where / f"{name}-{seed}.json"
-    if kept.exists():
-        return dict(json.loads(kept.read_text()))
+def run_one(kind: Kind, seed: int, where: Path) -> dict[str, Any]:
+    """One run; its results object."""
     command = [sys.executable, "-P", "-m", "splitbrain", "run", "--system", "etcd", "--nodes", "3"]
     command += [
         "--concurrency",
@@ -119,20 +110,7 @@ def run_one(name: str, kind: Kind, seed: int, where: Path) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     results = dict(json.loads(done.stdout))
     results["exit"] = done.returncode
-    part = kept.with_suffix(".part")
-    part.write_text(json.dumps(results))
-    part.replace(kept)
     return results
-
-
-def interval(k: int, n: int) -> str:
-    """Wilson's 95% interval for k of n, in percent."""
-    if n == 0:
-        return "-"
-    z, p = 1.96, k / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * ((p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5) / (1 + z * z / n)
-    return f"{max(0, middle - half):.0%}-{min(1, middle + half):.0%}"
 
 
 def table(found: dict[str, list[dict[str, Any]]], chosen: dict[str, Kind], revision: str) -> Table:
@@ -158,7 +136,7 @@ def table(found: dict[str, list[dict[str, Any]]], chosen: dict[str, Kind], revis
         changes = [r["leader_changes"] for r in runs if r.get("leader_changes") is not None]
         ops = [r["ops"] for r in runs if r.get("ops")]
         seconds = [r["seconds"] for r in runs if r.get("seconds")]
-        row = [str(len(runs)), f"{met} of {len(runs)} {wanted}", interval(met, len(runs))]
+        row = [str(len(runs)), f"{met} of {len(runs)} {wanted}", series.percent(met, len(runs))]
         row += [str(verdicts.count(v)) for v in ("valid", "invalid", "unknown")] + [str(errors)]
         row += [f"{min(changes)} to {max(changes)}" if changes else "-"]
         row += [f"{statistics.median(x):,.0f}" if x else "-" for x in (ops, seconds)]
@@ -174,7 +152,7 @@ def main() -> None:
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--commit", default=None)
     args = parser.parse_args()
-    revision = args.commit or commit()
+    revision = args.commit or series.revision()
     where = folder(revision)
     where.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 160)
@@ -182,10 +160,11 @@ def main() -> None:
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
     for n in range(max(kind.seeds for kind in wanted.values())):  # a first seed of each kind before a second
         for name, kind in wanted.items():
-            seed = subseed(int(revision, 16), name, n) >> 33
-            if n >= kind.seeds or (args.table and not (where / f"{name}-{seed}.json").exists()):
+            seed = series.seed(revision, name, n)
+            path = where / f"{name}-{seed}.json"
+            if n >= kind.seeds or (args.table and not path.exists()):
                 continue
-            results = run_one(name, kind, seed, where)
+            results = series.keep(path, partial(run_one, kind, seed, where))
             found[name].append(results)
             if not args.table:
                 console.print(

@@ -20,7 +20,7 @@ from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
 from nemesis import targets
 
-_CALLS: Final[Mapping[str, tuple[str, ...]]] = {
+CALLS: Final[Mapping[str, tuple[str, ...]]] = {
     "sync": ("fsync", "fdatasync"),
     "write": ("write", "pwrite64", "writev", "pwritev"),
     "rename": ("rename", "renameat", "renameat2"),
@@ -39,7 +39,7 @@ CRASH_POINT: Final = Descriptor(
             most=100_000,
             summary="at which call they die, counted in each thread; 0: one of the first 20, by the seed",
         ),
-        Option(name="at", default="sync", choices=tuple(_CALLS), summary="what call they die at"),
+        Option(name="at", default="sync", choices=tuple(CALLS), summary="what call they die at"),
     ),
 )
 _MOST: Final = 20
@@ -68,7 +68,7 @@ class CrashPoint(targets.OnNodes):
             target=target,
             nodes=chosen,
             says=f"{whom} to die at {at} number {nth} of a thread, and to be started again{doubt}",
-            args={"calls": list(_CALLS[at]), "nth": nth},
+            args={"calls": list(CALLS[at]), "nth": nth},
             undo=tuple(
                 step
                 for node in chosen

@@ -50,6 +50,7 @@ class Pause(targets.OnNodes):
 
     name = "pause"
     needs = PAUSE.needs
+    claims = frozenset({"signal", "stop"})
     label = "pause"
     glyph = "‖"
     colour = "process"

@@ -477,9 +477,10 @@ def _refuse_zones(spec: Spec) -> None:
     from clusters.providers._zones import parse
 
     zones, _trips = parse(spec.of(spec.provider), [f"n{i}" for i in range(1, spec.nodes + 1)])
-    if "partition:zone" in spec.faults and len(zones) < 2:
+    wanting = next((word for word in spec.faults if word.partition(":")[2] == "zone"), None)
+    if wanting is not None and len(zones) < 2:
         raise UsageError(
-            "fault 'partition:zone' needs a cluster in two zones or more; say which nodes stand together, as in"
+            f"fault {wanting!r} needs a cluster in two zones or more; say which nodes stand together, as in"
             " --opt zones=eu:n1,n2;us:n3"
         )
 

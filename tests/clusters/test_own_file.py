@@ -353,7 +353,7 @@ def test_a_build_is_made_once_and_again_when_its_inputs_change(
     [
         (
             "print('first'); print('no such header'); raise SystemExit(3)",
-            "ended with 3\n    first\n    no such header",
+            "make.py .* ended with 3:\n    first\n    no such header",
         ),
         ("pass", "files.server: .*: its build did not make it"),
     ],

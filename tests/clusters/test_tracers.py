@@ -85,6 +85,28 @@ def test_syncs_are_slow_and_quick_again(cluster: NetnsCluster) -> None:
     assert cluster.tracer.longest_ms("n1", CALLS, 0.2, 1000.0) < 240
 
 
+def test_writes_to_one_file_are_slow_for_whoever_is_started_meanwhile(cluster: NetnsCluster) -> None:
+    def trace(files: str) -> None:
+        cluster.tracer.trace("f1", "n1", CALLS, "delay_enter=300ms", files=files, follow=True)
+
+    with pytest.raises(InfrastructureError, match="no file of its data is called 'wal/"):
+        trace("wal/*")
+    cluster.tracer.untrace("f1", "n1")
+    trace("fi*")
+    assert next_ms(cluster, 2) >= 300
+    assert cluster.tracer.longest_ms("n1", CALLS, 2.0, 240.0, files="fi*") >= 240
+    cluster.signal("n1", "KILL")
+    until(lambda: not cluster.state("n1")[0].alive)
+    cluster.start("n1")
+    assert next_ms(cluster, 2) >= 300
+    cluster.tracer.untrace("f1", "n1")
+    assert next_ms(cluster, 5) < 200
+    cluster.signal("n1", "KILL")
+    until(lambda: not cluster.state("n1")[0].alive)
+    cluster.start("n1")
+    assert next_ms(cluster, 2) < 200
+
+
 def test_a_sync_that_hangs_ends_with_the_fault(cluster: NetnsCluster) -> None:
     cluster.tracer.trace("f1", "n1", CALLS, "delay_enter=1000000ms")
     assert cluster.tracer.longest_ms("n1", CALLS, 2.0, 500.0) >= 500

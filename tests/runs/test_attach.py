@@ -156,7 +156,7 @@ def test_what_a_node_holds_that_never_came_back_is_not_known(existing: Existing,
     from tests.runs.test_endings import AT_PHASE, run_altered
 
     paused = existing.processes[2].pid  # it may lead; then the others have to elect first
-    code = "import harness.lifecycle\nharness.lifecycle.RECOVER_S = 6\n"
+    code = "import harness.lifecycle\nharness.lifecycle.RECOVER_S = 4\n"
     code += AT_PHASE.format(phase="recover", action=f"os.kill({paused}, signal.SIGSTOP)")
     more = ("--provider", "attach", "--nodes", existing.nodes, "--time", "1s", "--seed", "5")
     try:

@@ -58,6 +58,7 @@ def test_the_demo_is_valid_and_every_fault_shows(tmp_path: Path) -> None:
     assert leftovers(run_dir.name.rpartition("-")[2]) == []
 
 
+@pytest.mark.slow
 def test_stale_reads_behind_a_partition_are_found(tmp_path: Path) -> None:
     control = ("--opt", "reads=serializable", "--faults", "partition", "--time", "6s", "--seed", "3")
     done = splitbrain(*RUN, *control, "--out", tmp_path)

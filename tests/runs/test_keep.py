@@ -155,16 +155,6 @@ def test_containers_are_kept_as_well(out: Path) -> None:
     assert leftovers(run_dir.name.rpartition("-")[2]) == []
 
 
-@pytest.mark.netns
-@pytest.mark.rootless
-def test_a_run_that_is_as_it_should_be_keeps_nothing(out: Path) -> None:
-    done = splitbrain("run", *FAILS[:6], "--keep", "--out", out, "--json")
-    assert (done.code, done.results["kept"]) == (0, None)
-    run_dir = Path(done.results["run"])
-    assert leftovers(run_dir.name.rpartition("-")[2]) == []
-    assert not (run_dir / "kept.json").exists()
-
-
 class Standing:
     """A cluster of which only the end is of interest."""
 

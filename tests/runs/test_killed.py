@@ -8,7 +8,7 @@ time, since most of their time is waiting.
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ import pytest
 from checkers.plant import plant_stale_read
 from harness.core.errors import UsageError
 from harness.journal import begun
-from tests.runs.commands import Done, splitbrain
+from tests.runs.commands import Done, beside, splitbrain
 from tests.runs.killing import Case, Killed, case, kill_one, still_there, wall_minus_monotonic_s
 
 pytestmark = [pytest.mark.netns, pytest.mark.rootless]
@@ -73,9 +73,8 @@ def found(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[int, Future[Found]]]:
     folder = tmp_path_factory.mktemp("killed")
-    wanted = {item.callspec.params["n"] for item in request.session.items if item.path == request.path}
-    with ThreadPoolExecutor(3) as pool:
-        yield {n: pool.submit(go_through, folder / str(n), n) for n in sorted(wanted)}
+    with beside(request, "n", lambda n: go_through(folder / str(n), n)) as found:
+        yield found
     shutil.rmtree(folder)
 
 
