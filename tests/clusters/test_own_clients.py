@@ -21,6 +21,7 @@ from harness.core.cluster import Node
 from harness.core.errors import Definite, Indeterminate, Mismatch
 from harness.core.op import Reply
 from tests.clusters.test_etcd_http import server
+from tests.splitbrain.helpers import ROOT
 
 HEAD = """
 name = "it"
@@ -359,6 +360,14 @@ def test_who_talks_out_of_turn(opened: Callable[..., Any]) -> None:
     time.sleep(0.5)
     with pytest.raises(Indeterminate, match="talks out of turn"):
         client.write("k", 2)
+
+
+def test_splitbrains_own_modules_are_not_in_a_commands_way(
+    opened: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}/elsewhere")
+    client = opened("    say(i, value=os.environ['PYTHONPATH'])")
+    assert client.read("k").value == "/elsewhere"
 
 
 def test_a_flood_on_stderr_blocks_nobody(opened: Callable[..., Any]) -> None:

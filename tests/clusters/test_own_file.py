@@ -245,7 +245,7 @@ def test_all_that_is_wrong_is_told_at_once_with_line_and_field(tmp_path: Path) -
         ("default = false", "default = []", "option.fast.default"),
         ("[client]", "[client]\nport = 'clint'", "client.port: unknown port 'clint'; did you mean 'client'"),
         ("[run]", "[run]\nuser = 7", "run.user"),
-        ("[option.fast]", "[option.file]\ndefault = 1\n[option.fast]", "splitbrain's own"),
+        ("[option.fast]", "[option.prefix]\ndefault = 1\n[option.fast]", "splitbrain's own"),
         ('version = "1.2"', "format = 2", "reads format 1"),
     ],
 )
