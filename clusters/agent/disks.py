@@ -21,7 +21,6 @@ from clusters.means import kernel, loopdisk, procfs
 
 _freeze_s: Final = 2.0
 _end_s: Final = 3.0
-_stopped: Final = frozenset("TtZX")
 
 
 class Disks(Estate):
@@ -240,7 +239,7 @@ def freeze(inhabitants: Callable[[], set[tuple[int, int]]]) -> bool:
 
 
 def _still(some: Iterable[tuple[int, int]]) -> bool:
-    return all(procfs.thread_states(pid, start) <= _stopped for pid, start in some)
+    return all(procfs.stands_still(pid, start) for pid, start in some)
 
 
 def _kill(inhabitants: Callable[[], Iterable[tuple[int, int]]]) -> None:
