@@ -8,6 +8,7 @@ seed of every pair before the second of any, so that one which is interrupted sa
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from splitbrain import series
 from splitbrain.bugs.data import SIDES, Bug, Side
 
 RunOne = Callable[[Spec, Path], Mapping[str, Any]]
+_REASON: Final = 160  # characters of it on a line
 _HEAD: Final = 1 << 16  # bytes of a journal in which its load has begun, where nothing is recorded before
 
 
@@ -172,7 +174,8 @@ def run_series(
 def told(results: Mapping[str, Any]) -> str:
     """What came of a run, on one line."""
     at = f", found {results['found_s']:g} s into the load" if results.get("found_s") is not None else ""
-    return f"{results['verdict']}{at}, {ok(results):,} operations ok: {results['reason']}"
+    why = textwrap.shorten(str(results["reason"]), _REASON, placeholder=" ...")
+    return f"{results['verdict']}{at}, {ok(results):,} operations ok: {why}"
 
 
 def collected(bugs: Iterable[Bug], where: Path, commit: str) -> list[Tally]:
