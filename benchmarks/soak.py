@@ -14,7 +14,8 @@ with a number of seeds of its own; KIND:N is N seeds of that kind.
 
 Seeds are drawn from the commit's hash, not from a favourite list. Every run's results are kept in
 `.soak/<commit>/`, so that an interrupted soak goes on where it stopped; `--table` only prints what
-there is. A row gives k of n with its 95% interval (Wilson).
+there is. A row gives k of n with its 95% interval (Wilson). Several soaks may go on at once, of different kinds; with
+`--no-admission` their runs do not wait for each other.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -113,13 +115,14 @@ def folder(revision: str) -> Path:
     return ROOT / ".soak" / series.short(revision)
 
 
-def run_one(kind: Kind, seed: int, where: Path) -> dict[str, Any]:
+def run_one(kind: Kind, seed: int, where: Path, more: Sequence[str] = ()) -> dict[str, Any]:
     """One run; its results object."""
     command = [sys.executable, "-P", "-m", "splitbrain", "run", "--system", "etcd", "--nodes", "3"]
     command += [
         "--concurrency",
         "10",
         *kind.args,
+        *more,
         "--seed",
         str(seed),
         "--out",
@@ -170,12 +173,14 @@ def main() -> None:
     parser.add_argument("--kinds", default=None)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--commit", default=None)
+    parser.add_argument("--no-admission", action="store_true")
     args = parser.parse_args()
     revision = args.commit or series.revision()
     where = folder(revision)
     where.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 160)
     wanted = chosen(args.kinds, args.seeds)
+    more = ("--no-admission",) if args.no_admission else ()
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
     for n in range(max(kind.seeds for kind in wanted.values())):  # a first seed of each kind before a second
         for name, kind in wanted.items():
@@ -183,7 +188,7 @@ def main() -> None:
             path = where / f"{name}-{seed}.json"
             if n >= kind.seeds or (args.table and not path.exists()):
                 continue
-            results = series.keep(path, partial(run_one, kind, seed, where))
+            results = series.keep(path, partial(run_one, kind, seed, where, more))
             found[name].append(results)
             if not args.table:
                 console.print(

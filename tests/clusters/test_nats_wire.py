@@ -287,7 +287,7 @@ class TestWire:
         fake = Fake(lambda _request, _n: said)
         with serving(fake) as port:
             wire = Wire("127.0.0.1", port)
-            with pytest.raises(Lost, match="server|garbage"):
+            with pytest.raises(Lost, match=r"server|garbage"):
                 wire.request("a", b"", 1.0)
 
     def test_a_server_that_greets_with_nonsense_was_sent_nothing(self) -> None:
