@@ -153,8 +153,7 @@ def file_of(spec: Spec) -> Path | None:
 
 def operations_of(system: str) -> tuple[str, ...]:
     """What the client of a system that a file describes can do, in the order of the file."""
-    made = create("systems", system, {})
-    return tuple(made.operations) if system in _adopted else ()
+    return tuple(create("systems", system, {}).operations) if system in _adopted else ()
 
 
 def image_of(system: str) -> str | None:

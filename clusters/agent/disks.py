@@ -52,9 +52,25 @@ class Disks(Estate):
         return there, []
 
     def do_disk_spoil(self, *, node: str, error: str) -> Answer:
-        """Have writes on the node's disk fail."""
+        """Have writes on the node's disk fail.
+
+        Out of a good disk nothing may be lost that was synced. A sync under way in the moment at which ext4 gives
+        its journal up may succeed all the same, while the blocks that it wrote are never entered into their file
+        (the kernel says "failed to convert unwritten extents"): so everything stands still then, with all
+        written out.
+        """
         self._disk(node)
-        return self._inside(node, lambda: loopdisk.spoil(error)), []
+        resting = {one for one in self._inhabitants([node]) if _still([one])}
+        try:
+            if error != "ENOSPC":
+                freeze(lambda: self._inhabitants([node]))
+                self._inside(node, loopdisk.flush)
+            self._inside(node, lambda: loopdisk.spoil(error))
+        finally:
+            if error != "ENOSPC":
+                for pid, start in self._inhabitants([node]) - resting:
+                    procfs.send(pid, start, signal.SIGCONT)
+        return None, []
 
     def do_disk_mend(self, *, node: str) -> Answer:
         """Make writes work again: by making room, and if that does not help by a new mount, for which everything

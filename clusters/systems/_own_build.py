@@ -12,22 +12,19 @@ import fcntl
 import hashlib
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from clusters.artifacts.tools import BUILD_TIMEOUT_S, ToolFailed, run
 from clusters.systems import _own_file as schema
 from clusters.systems._own_template import fill
 from harness.core.cache import cache_dir
 from harness.core.errors import ArtifactError, UsageError
 from harness.core.golang import build_env, require_go
 
-_longest_s: Final = 900.0
 _least_go: Final = (1, 21)
-_shown_lines: Final = 12
 
 
 def folder(file: schema.OwnFile) -> Path:
@@ -82,34 +79,8 @@ def _make(file: schema.OwnFile, out: Path) -> None:
         work = Path(temporary) / "out"
         work.mkdir()
         argv = [fill(text, {**values, "build": str(work)}) for text in given.argv]
-        what = f"{file.path}: build: `{' '.join(given.argv)}`"
         try:
-            process = subprocess.Popen(
-                argv,
-                cwd=file.home,
-                env={**env, **given.env},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                start_new_session=True,
-            )
-        except OSError as e:
-            raise ArtifactError(f"{what} cannot be started: {e.strerror}") from None
-        try:
-            said, _ = process.communicate(timeout=_longest_s)
-        except BaseException as e:
-            os.killpg(process.pid, signal.SIGKILL)
-            said, _ = process.communicate()
-            if not isinstance(e, subprocess.TimeoutExpired):
-                raise
-            raise ArtifactError(f"{what} did not end within {_longest_s:g} s{_last(said)}") from None
-        if process.returncode != 0:
-            raise ArtifactError(f"{what} ended with {process.returncode}{_last(said)}")
+            run(argv, cwd=file.home, timeout_s=BUILD_TIMEOUT_S, env={**env, **given.env})
+        except ToolFailed as e:
+            raise ArtifactError(f"{file.path}: build: {e.explain()}") from None
         shutil.move(work, out)
-
-
-def _last(said: str) -> str:
-    lines = [line for line in said.splitlines() if line.strip()][-_shown_lines:]
-    return "".join(f"\n    {line}" for line in lines)

@@ -146,6 +146,7 @@ class Promised(Struct, kw_only=True):
     most: Literal["minority", "all"] = "minority"
     unless: dict[str, bool | int | float | str] = {}
     source: str = ""
+    link: str = ""
 
 
 class OwnFile(Struct, kw_only=True):

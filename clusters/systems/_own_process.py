@@ -32,6 +32,16 @@ class Broken(Exception):
         self.text = text
 
 
+def _environment() -> dict[str, str]:
+    """Ours, without what puts splitbrain's own modules, some of them with general names, before those of the
+    command."""
+    out = dict(os.environ)
+    home = str(Path(__file__).resolve().parents[2])
+    if "PYTHONPATH" in out:
+        out["PYTHONPATH"] = os.pathsep.join(p for p in out["PYTHONPATH"].split(os.pathsep) if p != home)
+    return out
+
+
 class Child:
     """One process. For one thread."""
 
@@ -47,7 +57,7 @@ class Child:
         self._process = subprocess.Popen(
             [*guard, *argv],
             cwd=cwd,
-            env={**os.environ, **env},
+            env={**_environment(), **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -14,7 +14,8 @@ from clusters.systems._own_template import problems as template_problems
 from harness.core.errors import unknown_name
 
 WAYS: Final = ("json", "text", "url", "base64")
-RESERVED: Final = frozenset({"file", "home"})  # options that say where the file is
+# Options that say where the file is, and the one that means that a system can be attached to.
+RESERVED: Final = frozenset({"file", "home", "prefix"})
 LONGEST: Final = 40  # characters of a name
 BAD: Final[Any] = object()  # stands for what could not be read
 _name: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")

@@ -80,6 +80,7 @@ class Own:
                 most=given.most,
                 unless={name: _text(value) for name, value in given.unless.items()},
                 source=given.source,
+                link=given.link,
             )
             for given in file.promise
         )
@@ -98,7 +99,7 @@ class Own:
                 f"--version {version}: system {self.name!r} is what {self.file.path} says; leave --version out"
             )
         check(self.file)
-        program = self._programs(getattr(artifacts, "_say", None))
+        program = self._programs(artifacts.say)
         sha256 = {name: _digest(Path(path)) for name, path in program.items()}
         whole = hashlib.sha256("".join(f"{n}{d}" for n, d in sorted(sha256.items())).encode()).hexdigest()
         return Install(
@@ -270,7 +271,7 @@ class Own:
 
     def _question(self, node: Node, ready: schema.Ready) -> tuple[Any, ...]:
         key = f"{ready.key}-{node.name}"
-        return (key,) if ready.f.endswith("read") else (key, ready.value)
+        return (key,) if ready.f.endswith(("read", "generate")) else (key, ready.value)
 
     def _answers(self, node: Node, ready: schema.Ready, timeout_s: float) -> None:
         from clusters.http1 import Connection

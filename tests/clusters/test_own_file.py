@@ -8,15 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from clusters.artifacts import Artifacts
 from clusters.systems import _own_build
+from clusters.systems import _own_file as schema
 from clusters.systems._own_read import check, read
 from clusters.systems._own_template import fill, parse, problems
 from clusters.systems.own import Own
 from harness.core.cluster import DATA_DIR, PROGRAM_DIR, Node, View
 from harness.core.errors import ArtifactError, UsageError
+from tests.splitbrain.helpers import ROOT
 
 NODES = tuple(Node(f"n{i}", f"10.0.0.{i}") for i in (1, 2, 3))
 
@@ -242,7 +245,7 @@ def test_all_that_is_wrong_is_told_at_once_with_line_and_field(tmp_path: Path) -
         ("default = false", "default = []", "option.fast.default"),
         ("[client]", "[client]\nport = 'clint'", "client.port: unknown port 'clint'; did you mean 'client'"),
         ("[run]", "[run]\nuser = 7", "run.user"),
-        ("[option.fast]", "[option.file]\ndefault = 1\n[option.fast]", "splitbrain's own"),
+        ("[option.fast]", "[option.prefix]\ndefault = 1\n[option.fast]", "splitbrain's own"),
         ('version = "1.2"', "format = 2", "reads format 1"),
     ],
 )
@@ -297,6 +300,20 @@ def test_what_it_refers_to_must_be_there(tmp_path: Path) -> None:
         check(made.file)
 
 
+def test_docs_name_every_field() -> None:
+    text = (ROOT / "docs" / "own-system.md").read_text()
+    fields = text[text.index("## The fields") :]
+    kinds = [v for v in vars(schema).values() if isinstance(v, type) and issubclass(v, msgspec.Struct)]
+    assert len(kinds) > 12
+    for kind in kinds:
+        for field in msgspec.structs.fields(kind):
+            if kind.__module__ == schema.__name__ and field.type is not Path:
+                name = field.encode_name
+                assert re.search(rf"`{name}`|[\[.]{name}\b|\b{name} = ", fields), f"{kind.__name__}.{name}"
+    for name in ("node.name", "nodes.majority", "data", "run", "version", "item.index", "home", "go"):
+        assert f"`{name}`" in text
+
+
 def test_templates() -> None:
     assert fill("a${b}c$$d$e", {"b": "${x}"}) == "a${x}c$d$e"
     assert [p.name for p in parse("${ a }${b|json}").places] == ["a", "b"]
@@ -336,7 +353,7 @@ def test_a_build_is_made_once_and_again_when_its_inputs_change(
     [
         (
             "print('first'); print('no such header'); raise SystemExit(3)",
-            "ended with 3\n    first\n    no such header",
+            "make.py .* ended with 3:\n    first\n    no such header",
         ),
         ("pass", "files.server: .*: its build did not make it"),
     ],

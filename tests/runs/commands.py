@@ -51,10 +51,12 @@ def load_s(run_dir: Path) -> float:
     return float(at["heal"] - at["load"]) / 1e9
 
 
-def splitbrain(*args: object, timeout_s: float = 120) -> Done:
+def splitbrain(*args: object, timeout_s: float = 120, cwd: Path | None = None) -> Done:
     """Run `splitbrain ARGS` to its end."""
     command = [sys.executable, "-P", "-m", "splitbrain", *map(str, args)]
-    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(
+        command, env=ENV, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
