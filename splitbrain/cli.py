@@ -535,6 +535,9 @@ def bugs(
     ] = None,
     *,
     every: Annotated[bool, typer.Option("--all", help="All of them (with --repeat 1, if not said).")] = False,
+    no_admission: Annotated[
+        bool, typer.Option("--no-admission", help="Do not wait for other runs where the machine is full.")
+    ] = False,
     json: Json = False,
     offline: Offline = False,
 ) -> int:
@@ -558,7 +561,9 @@ def bugs(
         raise UsageError(f"--seed {seed} is for one pair; those of a series come from the commit's hash")
 
     def run_one(spec: Spec, folder: Path) -> dict[str, Any]:
-        exact = msgspec.structs.replace(spec, version=running.exact_version(spec, offline=offline))
+        exact = msgspec.structs.replace(
+            spec, version=running.exact_version(spec, offline=offline), admission=not no_admission
+        )
         return running.run_one(exact, folder, json=json, brief=several).results
 
     code = 0

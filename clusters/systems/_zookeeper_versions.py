@@ -42,17 +42,48 @@ _left_out: Final = (
     "jline:jline",
     "junit:junit",
 )
-# With what they bring along for ZooKeeper's server.
+# Debian's, and of what is in them the jars that a server loads.
 _packages: Final = (
     "libzookeeper-java",
     "libslf4j-java",
-    "libmetrics-java",
+    "libdropwizard-metrics-java",
     "libsnappy-java",
-    "libsnappy-jni",
-    "libsnappy1v5",
     "libnetty-java",
-    "libyetus-java",
-    "libcommons-cli-java",
+    "libcommons-io-java",
+)
+_debian_jars: Final = (
+    "zookeeper",
+    "zookeeper-jute",
+    "slf4j-api",
+    "slf4j-simple",
+    "metrics-core",
+    "snappy-java",
+    "netty-common",
+    "netty-buffer",
+    "netty-transport",
+    "netty-handler",
+    "netty-codec",
+    "commons-io",
+)
+
+# In every version before these: first patch that has the fix, by minor release, as the release notes tell; what it
+# does; which issue.
+_bugs: Final[tuple[tuple[dict[tuple[int, int], int], str, int], ...]] = (
+    (
+        {(3, 5): 10, (3, 6): 3},
+        "acknowledged changes can be lost when a majority dies just after it was brought up to date by a new leader",
+        3911,
+    ),
+    (
+        {(3, 8): 5, (3, 9): 2},
+        "a follower can lose changes that it was brought up to date with, when it dies just after it",
+        4785,
+    ),
+    (
+        {(3, 9): 3},
+        "a follower that loses its leader can leave its log writer behind, and its data differ then",
+        4712,
+    ),
 )
 
 
@@ -68,9 +99,22 @@ def obtain(version: str, artifacts: Any) -> Any:
     )
 
 
+def class_path(version: str, folder: str) -> str:
+    """Of what `obtain` got, as the node sees it."""
+    if version == DEBIAN:
+        return ":".join(f"{folder}/usr/share/java/{jar}.jar" for jar in _debian_jars)
+    return f"{folder}/*"
+
+
 def caveats(version: str) -> tuple[str, ...]:
     """Known bugs that a finding against this version may be. Empty for a version without a number."""
-    if not re.match(r"\d+\.\d+\.\d+", version):
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if match is None:
         return ()
-    del version
-    return ()
+    release, patch = (int(match[1]), int(match[2])), int(match[3])
+    found = []
+    for fixed, what, issue in _bugs:
+        if release < min(fixed) or patch < fixed.get(release, 0):
+            where = " and ".join(f"{major}.{minor}.{p}" for (major, minor), p in fixed.items())
+            found.append(f"ZooKeeper {version}: {what} (ZOOKEEPER-{issue}, fixed in {where}).")
+    return tuple(found)

@@ -49,7 +49,7 @@ OPTIONS: Final = (
     ),
     Option(
         name="init_limit",
-        default=20,
+        default=30,
         summary="ticks that a follower may take to join a leader",
         least=2,
         most=10_000,
@@ -84,6 +84,7 @@ _deaths: Final = frozenset({"kill", "terminate", "crash-loop"})
 _power: Final = frozenset({"power-loss", "crash-point"})  # what was not synced is gone as well
 _stalls: Final = frozenset({"pause", "cpu-pressure", "memory-pressure", "slow-disk", "hung-disk"})
 _survived: Final = _deaths | _power | _stalls | {"partition", "packet"}
+_ROLES: Final[dict[str, Role]] = {"leader": "leader", "standalone": "leader", "follower": "follower"}
 _linearizable: Final = (
     'ZooKeeper Internals, "Consistency Guarantees": writes are linearizable, and a client\'s requests are done in'
     " the order that it sent them, so that a read after a change of its own is no older than that;"
@@ -206,7 +207,7 @@ class ZooKeeper:
             "zookeeper.admin.enableServer": "false",
             "zookeeper.jmx.log4j.disable": "true",
             "zookeeper.cnxTimeout": 500,  # ms; while a peer that does not answer is waited for, others may have to
-            "zookeeper.fastleader.maxNotificationInterval": 2000,  # ms; a minute is long for who was cut off
+            "zookeeper.fastleader.maxNotificationInterval": 500,  # ms; a minute is long for who was cut off
             "org.slf4j.simpleLogger.logFile": "System.err",
             # A trace for every client that is turned away while there is no leader.
             "org.slf4j.simpleLogger.log.org.apache.zookeeper.server.NIOServerCnxn": "error",
@@ -226,7 +227,7 @@ class ZooKeeper:
             "-XX:+ExitOnOutOfMemoryError",
             *(f"-D{name}={value}" for name, value in properties.items()),
             "-cp",
-            _class_path(view),
+            versions.class_path(view.version, view.program["zookeeper"]),
             "org.apache.zookeeper.server.quorum.QuorumPeerMain",
             config,
         )
@@ -278,9 +279,7 @@ class ZooKeeper:
             if "not currently serving" in said:
                 return Status(role="candidate")
             raise Indeterminate("garbage: srvr")
-        role: Role = {"leader": "leader", "standalone": "leader", "follower": "follower"}.get(
-            mode[1], "learner"
-        )  # type: ignore[assignment]
+        role = _ROLES.get(mode[1], "learner")
         at = re.search(r"^Zxid: 0x([0-9a-f]+)", said, re.MULTILINE)
         zxid = int(at[1], 16) if at else None
         return Status(
@@ -316,12 +315,6 @@ def four_letters(address: str, port: int, word: bytes, timeout_s: float) -> str:
             if not part:
                 return data.decode(errors="replace")
             data += part
-
-
-def _class_path(view: View) -> str:
-    """All jars of the folder; of a package that was unpacked, those where it puts them."""
-    root = view.program["zookeeper"]
-    return f"{root}/usr/share/java/*" if view.version == versions.DEBIAN else f"{root}/*"
 
 
 def _version_of(folder: Path) -> str:

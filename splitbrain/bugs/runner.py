@@ -8,6 +8,7 @@ seed of every pair before the second of any, so that one which is interrupted sa
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ from splitbrain import series
 from splitbrain.bugs.data import SIDES, Bug, Side
 
 RunOne = Callable[[Spec, Path], Mapping[str, Any]]
+_REASON: Final = 160  # characters of it on a line
 _HEAD: Final = 1 << 16  # bytes of a journal in which its load has begun, where nothing is recorded before
 
 
@@ -79,9 +81,13 @@ def _code(results: Mapping[str, Any]) -> int:
 
 
 def found_s(bug: Bug, results: Mapping[str, Any], load_ns: int = 0) -> float | None:
-    """How many seconds after the load began the first finding's window was complete; None for no finding."""
+    """How many seconds after the load began the first finding's window was complete; None for no finding.
+
+    What has no window, since it is no matter of operations, is known when the run has ended.
+    """
+    over_ns = int((results.get("seconds") or 0) * 1e9)
     ends = [
-        max((op.get("end_ns") or op.get("start_ns") or 0 for op in anomaly["window"]), default=load_ns)
+        max((op.get("end_ns") or op.get("start_ns") or 0 for op in anomaly["window"]), default=over_ns)
         for name, kinds in bug.found.items()
         for anomaly in results.get("checks", {}).get(name, {}).get("anomalies") or ()
         if results["checks"][name]["verdict"] == "invalid" and anomaly["kind"] in kinds
@@ -172,7 +178,8 @@ def run_series(
 def told(results: Mapping[str, Any]) -> str:
     """What came of a run, on one line."""
     at = f", found {results['found_s']:g} s into the load" if results.get("found_s") is not None else ""
-    return f"{results['verdict']}{at}, {ok(results):,} operations ok: {results['reason']}"
+    why = textwrap.shorten(str(results["reason"]), _REASON, placeholder=" ...")
+    return f"{results['verdict']}{at}, {ok(results):,} operations ok: {why}"
 
 
 def collected(bugs: Iterable[Bug], where: Path, commit: str) -> list[Tally]:

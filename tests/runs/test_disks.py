@@ -26,7 +26,7 @@ def test_an_ordinary_user_is_refused_before_the_system_starts(tmp_path: Path) ->
 
 @pytest.mark.netns
 def test_an_etcd_that_syncs_loses_nothing(tmp_path: Path) -> None:
-    done = splitbrain("run", "--faults", "power-loss:leader", *BRIEF, "--out", tmp_path)
+    done = splitbrain("run", "--faults", "power-loss:leader", *BRIEF, "--time", "5s", "--out", tmp_path)
     assert done.code == 0, done.results["reason"]
     assert done.results["faults"]["power-loss"]["effective"] >= 1
     run = Path(done.results["run"]).name.rpartition("-")[2]

@@ -192,13 +192,14 @@ def test_a_binary_that_exits_at_once(clean: Path) -> None:
     assert "this is what the fake has to say" in done.results["error"]
 
 
+@pytest.mark.slow  # and see test_keep, which looks at it, too
 def test_a_node_that_never_gets_ready(clean: Path) -> None:
     spec = clean / "spec.toml"
-    spec.write_text('ready = "3s"\n')
+    spec.write_text('ready = "1s"\n')
     binary = fake_etcd(clean, "exec sleep 1000")
     done = splitbrain("run", spec, *QUICK, "--opt", f"binary={binary}", "--out", clean / "runs", "--json")
     assert done.code == 4
-    assert "did not get ready within 3 s" in done.results["error"]
+    assert "did not get ready within 1 s" in done.results["error"]
     assert "this is what the fake has to say" in done.results["error"]
 
 
