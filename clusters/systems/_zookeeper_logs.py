@@ -5,8 +5,9 @@ in that: before, it only means to. Messages were read in the logs of 3.4.6 to 3.
 
 What looks grave and is not: "Unexpected exception" is what leaders and followers say when a peer has gone. A
 "Severe unrecoverable error" ends a thread and no process; where the trace below it tells of the connection to the
-leader, it only means that the leader has gone (up to 3.9.2 as a null pointer, ZOOKEEPER-4409). "Digests are not matching" is also said while a server catches up with a snapshot that a
-leader made while it went on (the tree is right in the end, which `divergence` looks at).
+leader, it only means that the leader has gone (up to 3.9.2 as a null pointer, ZOOKEEPER-4409). "Digests are not
+matching" is also said while a server catches up with a snapshot that a leader made while it went on (the tree is
+right in the end, which `divergence` looks at).
 """
 
 from __future__ import annotations
