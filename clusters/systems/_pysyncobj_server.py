@@ -395,6 +395,6 @@ if __name__ == "__main__":
     try:
         main()
     except Exception as e:
-        say(f"fatal: {type(e).__name__}: {e}")
         logging.getLogger("server").exception("the server ended")
+        say(f"fatal: {type(e).__name__}: {e}")  # last, where the end of a log is looked for
         os._exit(1)

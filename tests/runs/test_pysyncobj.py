@@ -3,13 +3,12 @@ dies at the start says so."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.runs.commands import run_altered, splitbrain
+from tests.runs.commands import lines, run_altered, splitbrain
 
 pytestmark = pytest.mark.netns
 
@@ -28,7 +27,7 @@ def test_registers_hold_while_the_leader_is_killed(out: Path) -> None:
     assert results["holes"] == []
     assert {"linearizable", "divergence", "terms", "revisions"} <= results["checks"].keys()
     assert len(results["checks"]["divergence"]["detail"]["nodes"]) == 3
-    monitor = [json.loads(line) for line in (Path(results["run"]) / "monitor.jsonl").open()]
+    monitor = lines(Path(results["run"]) / "monitor.jsonl")
     assert any(m.get("role") == "leader" and m["term"] >= 1 and m["applied"] > 10 for m in monitor)
 
 
