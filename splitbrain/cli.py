@@ -664,9 +664,12 @@ def bugs(
     if json:
         _print_json(table.results(tallies, code))
         return code
+    console = _console()
     if name is None and not several:
-        table.print_bugs(_console(), chosen)
-    table.print_tallies(_console(), tallies)
+        table.print_bugs(console, chosen)
+    if not console.is_terminal:
+        console.width = max(console.width, table.WIDTH)  # of a file, which need not fit a screen
+    table.print_tallies(console, tallies)
     if name is not None or several:
         _say(table.reason(tallies))
     return code
