@@ -1,7 +1,7 @@
 """Faults `slow-disk` and `hung-disk`: what a program syncs takes long, or does not come to an end.
 
 A tracer holds each fsync and fdatasync of the nodes' processes back at its entry, for `delay_ms` or until
-the fault is over; with `at=write` each write to a file of the node's data instead, of those that `files` names.
+the fault is over; with `at=write` each write to the node's data instead, and with `files` what goes to those alone.
 Everything else runs on: heartbeats are sent by a leader that can commit nothing. (All of its system calls cost a
 little more while a process is traced, some tens of microseconds each.)
 
@@ -20,10 +20,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
-from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.fault import Evidence, FaultContext, Phase, Plan
 from harness.core.options import Option
-from nemesis import targets
-from nemesis.crash_point import CALLS
+from nemesis import _calls, _node_fault, targets
 
 _NEEDS: Final = frozenset({"trace", "signal"})
 SLOW_DISK: Final = Descriptor(
@@ -40,12 +39,8 @@ SLOW_DISK: Final = Descriptor(
             most=500,
             summary="how much longer each sync takes, in ms",
         ),
-        Option(name="at", default="sync", choices=("sync", "write"), summary="what takes so long"),
-        Option(
-            name="files",
-            default="*",
-            summary="of at=write: the files whose writes do, by the path below the data directory",
-        ),
+        _calls.at("sync", "write"),
+        _calls.FILES,
     ),
 )
 HUNG_DISK: Final = Descriptor(
@@ -54,6 +49,7 @@ HUNG_DISK: Final = Descriptor(
     target="nemesis.slow_disk:HungDisk",
     needs=_NEEDS,
     targets=targets.KINDS,
+    options=(_calls.at("sync", "write"), _calls.FILES),
 )
 _WATCH_S: Final = 0.9  # for a sync to be seen
 _BEFORE_S: Final = 0.2
@@ -61,7 +57,7 @@ _HUNG_MS: Final = 500  # what is seen of one that never ends
 _FOREVER_S: Final = 1000
 
 
-class SlowDisk(targets.OnNodes):
+class SlowDisk(_node_fault.NodeFault):
     """Holds syncs back, on each of some nodes."""
 
     name = "slow-disk"
@@ -76,27 +72,24 @@ class SlowDisk(targets.OnNodes):
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
         self._delay_ms: int = options.get("delay_ms", 100)
-        self._at: str = options.get("at", "sync")
-        self._files: str | None = options.get("files", "*") if self._at == "write" else None
+        self._calls, self._files, self._words = _calls.asked(options, data=True)
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, _, doubt = self.choose(ctx, target)
         chosen = tuple(n for n in chosen if any(s.alive for s in ctx.cluster.process.state(n)))
         head = targets.leader([n.name for n in ctx.cluster.nodes], ctx.roles)
         whom = targets.listed(chosen, head) if chosen else "nobody that runs"
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"on {whom} {self._says()}{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"on {whom} {self._says()}{doubt}",
             args={"delay_ms": self._delay_ms, "least_ms": 0.8 * self._seen_ms()},
-            undo=tuple(Undo("untrace", {"fault": ctx.fault, "node": node}) for node in chosen),
+            undo=_node_fault.each(chosen, "untrace", fault=ctx.fault),
         )
 
     def _says(self) -> str:
-        what = "sync" if self._files is None else f"write to {self._files}"
-        return f"each {what} takes {self._delay_ms} ms more"
+        return f"each {self._words} takes {self._delay_ms} ms more"
 
     def _seen_ms(self) -> float:
         return self._delay_ms
@@ -106,7 +99,7 @@ class SlowDisk(targets.OnNodes):
             ctx.cluster.tracer.trace(
                 plan.fault,
                 node,
-                CALLS[self._at],
+                self._calls,
                 f"delay_enter={plan.args['delay_ms']}ms",
                 files=self._files,
                 follow=True,
@@ -119,13 +112,13 @@ class SlowDisk(targets.OnNodes):
             watch_s = max(watch_s, 2 * plan.args["least_ms"] / 1e3)
         longest = {
             node: round(
-                ctx.cluster.tracer.longest_ms(node, CALLS[self._at], watch_s, least_ms, files=self._files),
+                ctx.cluster.tracer.longest_ms(node, self._calls, watch_s, least_ms, files=self._files),
                 1,
             )
             for node in plan.nodes
         }
         told = ", ".join(f"{ms:g} ms on {node}" for node, ms in longest.items())
-        says = f"longest stay of a thread in a {self._at}, seen in {watch_s:.2g} s: {told}"
+        says = f"longest stay of a thread in a {self._words}, seen in {watch_s:.2g} s: {told}"
         earlier = ctx.before.facts.get("longest_ms", {}) if ctx.before is not None else {}
         if phase == "before":
             effect = None
@@ -145,10 +138,10 @@ class HungDisk(SlowDisk):
     glyph = "◯"
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__({"delay_ms": _FOREVER_S * 1000})
+        super().__init__({**options, "delay_ms": _FOREVER_S * 1000})
 
     def _says(self) -> str:
-        return "no sync comes to an end"
+        return f"no {self._words} comes to an end"
 
     def _seen_ms(self) -> float:
         return _HUNG_MS

@@ -17,6 +17,7 @@ from clusters.agent.disks import Disks
 from clusters.agent.estate import Answer, Refusal
 from clusters.means import atrest, kernel, procfs, strace
 
+_appear_s: Final = 1.0
 _attach_s: Final = 5.0
 _detach_s: Final = 2.0
 _poll_s: Final = 0.002
@@ -55,20 +56,23 @@ class Tracers(Disks):
         follow: bool,
     ) -> Answer:
         """Do `what` to these calls of all that runs on the node now, and with `follow` of what is started there
-        until it is let go; returns when it is so. With `files`, to calls on those of its data that are called so."""
+        until it is let go; returns when it is so. With `files`, to calls on those of its data that are called so.
+        Nothing is done where nothing runs: another fault may have the node down, and it is for what is measured to
+        show it."""
         if (fault, node) in self._tracers:
             return None, []
-        everybody = self._inhabitants([node])
+        deadline = time.monotonic() + _appear_s
+        while not (everybody := self._inhabitants([node])) and time.monotonic() < deadline:
+            time.sleep(_poll_s)  # it is being started again
         for pid, _start in everybody:
             if holder := strace.tracer_of(pid):
                 raise Refusal("setup", f"{node}: process {pid} is traced already, by process {holder}")
-        if not everybody:
-            raise Refusal("setup", f"{node}: nothing runs that could be traced")
         order = _Order(calls, what, data_dir, files)
         self._tracers[fault, node] = []
         if follow:
             self._orders[fault, node] = order
-        self._attach(fault, node, order, everybody)
+        if everybody:
+            self._attach(fault, node, order, everybody)
         return None, []
 
     def do_start(self, *, node: str) -> Answer:

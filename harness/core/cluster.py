@@ -45,6 +45,23 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
 DATA_DIR: Final = "/run/splitbrain/data"  # a node's own data, as the node sees it
 PROGRAM_DIR: Final = "/run/splitbrain/program"  # what was installed, read-only, as the node sees it
 
+# What a cluster may be able to do, see `Cluster.capabilities`; a provider may have more of its own.
+CAPABILITIES: Final = (
+    "block",
+    "shape",
+    "client-places",
+    "signal",
+    "restart",
+    "clock",
+    "keep",
+    "cpu-limit",
+    "memory-limit",
+    "descriptor-limit",
+    "loop-disk",
+    "at-rest",
+    "trace",
+)
+
 Pair = tuple[Endpoint, Endpoint]  # directed: packets from the first to the second
 
 

@@ -28,7 +28,7 @@ from tests.nemesis.fake import FakeCluster
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nemesis.kill._WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis._node_fault.WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
 

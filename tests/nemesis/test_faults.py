@@ -30,16 +30,17 @@ NODES = 5  # every kind of target exists among them
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake changes at once; waiting for a kernel is of no use here."""
-    for family in ("kill", "terminate", "crash_loop", "cpu_pressure", "memory_pressure", "fd_limit"):
-        monkeypatch.setattr(f"nemesis.{family}._WAIT_S", 0.05 if family == "crash_loop" else 0.0)
+    monkeypatch.setattr("nemesis._node_fault.WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis._node_fault.POLL_S", 0.001)
+    monkeypatch.setattr("nemesis.crash_loop._WAIT_S", 0.05)
+    monkeypatch.setattr("nemesis.crash_loop._POLL_S", 0.001)
+    for family in ("cpu_pressure", "memory_pressure", "fd_limit"):
+        monkeypatch.setattr(f"nemesis.{family}._WAIT_S", 0.0)
         monkeypatch.setattr(f"nemesis.{family}._POLL_S", 0.001)
     monkeypatch.setattr("nemesis.memory_pressure._FILL_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.partition._CHANGES", 0)
     monkeypatch.setattr("nemesis.partition._PROBE_S", 0.2)
-    monkeypatch.setattr("nemesis.power_loss._WAIT_S", 0.0)
-    monkeypatch.setattr("nemesis.crash_point._WAIT_S", 0.0)
-    monkeypatch.setattr("nemesis.at_rest._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.at_rest._sleep", lambda _: None)
     monkeypatch.setattr("nemesis.power_loss._FLUSHED_S", (0.0, 0.0))
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
