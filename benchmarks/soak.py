@@ -89,6 +89,16 @@ def _of_systems() -> dict[str, Kind]:
             out[f"{system}-{workload}"] = Kind(args, wanted)
             out[f"{system}-{workload}-docker"] = Kind((*args, "--provider", "docker"), wanted, seeds=2)
             out[f"{system}-{workload}-five"] = Kind((*args, "--nodes", "5"), wanted, seeds=1)
+    # The service of examples/, by each of its two files, and its control.
+    for file in ("abd", "abd-http"):
+        args = ("--system", f"examples/abd/{file}.toml", "--opt", "register.cas=false", "--time", "20s")
+        out[file] = Kind((*args, "--faults", "walk:survivable", *steps))
+    out["abd-docker"] = Kind((*out["abd"].args, "--provider", "docker"), seeds=2)
+    out["abd-five"] = Kind((*out["abd"].args, "--nodes", "5"), seeds=1)
+    bad = ("--faults", "partition,kill,pause", "--opt", "sloppy=true", "--expect", "invalid")
+    out["abd-sloppy"] = Kind(
+        ("--system", "examples/abd/abd.toml", "--opt", "register.cas=false", "--time", "20s", *bad), "invalid"
+    )
     return out
 
 
