@@ -29,7 +29,7 @@ from harness.core.errors import InfrastructureError, SplitbrainError
 from harness.core.exits import USAGE, exit_code
 from harness.core.results import failed
 from harness.core.spec import Spec
-from splitbrain import PROJECT_VARIABLE, root
+from splitbrain import PROJECT_VARIABLE, registry, root
 from splitbrain.kept import handed_over
 
 GRACE_S: Final = 2.0
@@ -248,12 +248,15 @@ def _full(path: Path) -> bool:
 
 
 def write_spec(run_dir: Path, spec: Spec) -> None:
-    """`spec.json`, which is all that the child is told.
+    """`spec.json`, which is all that the child is told; beside it, a copy of the file that describes the system,
+    where one does.
 
     Raises: InfrastructureError when it cannot be written.
     """
     try:
         (run_dir / "spec.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n")
+        if file := registry.file_of(spec):
+            shutil.copyfile(file, run_dir / registry.COPY)
     except OSError as e:
         raise InfrastructureError(
             f"cannot write {run_dir / 'spec.json'}: {e.strerror}; choose another folder with --out"

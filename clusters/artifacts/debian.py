@@ -62,14 +62,11 @@ def candidate(package: str) -> str | None:
 def upstream(version: str) -> str:
     """A package's version without epoch and revision.
 
-    >>> upstream("5:7.0.15-1~deb12u10"), upstream("3.8.0-11+deb12u2"), upstream("1.2")
+    >>> upstream("5:7.0.15-1~deb12u10"), upstream("3.8.0-11+deb12u2"), upstream("2:1.2")
     ('7.0.15', '3.8.0', '1.2')
     """
-    return (
-        version.partition(":")[2].rpartition("-")[0]
-        if ":" in version
-        else version.rpartition("-")[0] or version
-    )
+    plain = version.rpartition(":")[2]
+    return plain.rpartition("-")[0] or plain
 
 
 def _unpack(
@@ -85,8 +82,10 @@ def _unpack(
     store.say(f"fetching {name} {version} from Debian ({', '.join(packages)})")
     fetched = work / "fetched"
     fetched.mkdir()
+    # As root it would fetch as another user, who cannot write here, and warn of it.
+    quiet = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1"]
     try:
-        run(["apt-get", "-q", "download", *packages], cwd=fetched, timeout_s=FETCH_TIMEOUT_S)
+        run(["apt-get", "-q", "download", *quiet, *packages], cwd=fetched, timeout_s=FETCH_TIMEOUT_S)
     except ToolFailed as e:
         if gone := re.search(
             r"Unable to locate package (\S+)|Package '?(\S+?)'? has no installation", e.output

@@ -144,22 +144,33 @@ class Store:
         path = folder.parent / f"{folder.name}.lock"
         deadline = time.monotonic() + _lock_timeout_s
         told = False
-        with path.open("w") as file:
-            while True:
+        while True:
+            with path.open("w") as file:
                 try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
                 except BlockingIOError:
                     if not told:
                         self.say(f"another run is obtaining {name} {version}: waiting for it")
                         told = True
-                    if time.monotonic() > deadline:
-                        raise ArtifactError(
-                            f"another run has held {path} for {_lock_timeout_s:.0f} s while obtaining "
-                            f"{name} {version}; end it, or use another SPLITBRAIN_CACHE"
-                        ) from None
-                    time.sleep(0.1)
-            yield
+                else:
+                    if _is(file.fileno(), path):
+                        yield
+                        return
+                    continue  # somebody emptied the cache meanwhile: the next run would lock another file
+            if time.monotonic() > deadline:
+                raise ArtifactError(
+                    f"another run has held {path} for {_lock_timeout_s:.0f} s while obtaining "
+                    f"{name} {version}; end it, or use another SPLITBRAIN_CACHE"
+                )
+            time.sleep(0.1)
+
+
+def _is(descriptor: int, path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def digest(path: Path) -> str:

@@ -86,7 +86,7 @@ def _end_group(process: subprocess.Popen[str]) -> tuple[str, str]:
 _full: Final = r"no space left|disk quota|enough free space"
 _changed: Final = r"checksum mismatch|checksum validation failed|do not match the hashes|hash sum mismatch"
 _away: Final = (
-    r"no such host|name resolution|could not resolve|unknown host|could not connect|connect to .* failed"
+    r"no such host|name resolution|could not resolve (?:host|')|unknown host|could not connect|connect to .* failed"
     r"|network is unreachable|connection refused|i/o timeout|timed out"
 )
 _hints: Final = {

@@ -6,11 +6,13 @@ The tools are real processes: small programs on PATH under the names of the real
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -132,6 +134,23 @@ def test_of_two_runs_at_once_one_obtains_and_the_other_waits(tmp_path: Path) -> 
     assert len(made) == 1
     assert results[0] == results[1]
     assert "waiting" in said[0]
+
+
+def test_a_lock_of_a_cache_that_was_emptied_meanwhile_is_none(tmp_path: Path) -> None:
+    real = fcntl.flock
+    emptied: list[Path] = []
+
+    def flock(file: IO[str], how: int) -> None:
+        real(file, how)
+        if not emptied:
+            emptied.append(Path(file.name))
+            Path(file.name).unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        obtain(Artifacts(tmp_path))
+    assert emptied
+    assert emptied[0].exists(), "it was locked again, under its name"
 
 
 def test_a_full_disk_and_a_cache_that_is_a_file_are_told_apart(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@ from tests.splitbrain.helpers import command
 
 
 def acme(folder: Path) -> Path:
-    """An installed distribution with a system of jars, one that says nothing of versions, and a broken one."""
+    """An installed distribution with a system of jars, one that says nothing of versions, one
+    that is broken, and one whose client library is not there."""
     info = folder / "acme-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(
         "[splitbrain.systems]\njarred = acme:JARRED\nplain = acme:PLAIN\nruin = acme:RUIN\n"
+        "clientless = acme:CLIENTLESS\n"
     )
     (folder / "acme.py").write_text(
         dedent(
@@ -33,6 +35,9 @@ def acme(folder: Path) -> Path:
             JARRED = Descriptor(name="jarred", summary="in jars", target="acme:Jarred", versions=VERSIONS)
             PLAIN = Descriptor(name="plain", summary="plain", target="acme:Plain")
             RUIN = Descriptor(name="ruin", summary="broken", target="acme:ruin")
+
+
+            CLIENTLESS = Descriptor(name="clientless", summary="no client", target="acme:clientless")
 
 
             class Jarred:
@@ -55,6 +60,10 @@ def acme(folder: Path) -> Path:
 
             def ruin(options):
                 raise ValueError("ruined")
+
+
+            def clientless(options):
+                import acme_client
             """
         )
     )
@@ -102,6 +111,9 @@ def test_what_is_missing_here_is_one_sentence_each(tmp_path: Path) -> None:
     assert found["plain"]["promises"] == []
     assert found["ruin"]["promises"] is None
     assert "ruined" in found["ruin"]["problem"]
+    assert found["clientless"]["problem"] == (
+        "system 'clientless' cannot be made: No module named 'acme_client'; install again what provides it"
+    )
     text = command("systems", cwd=tmp_path, path=(at,), env=env).stdout
     assert "what was acknowledged is there afterwards, through kill, pause of a minority of the nodes" in text
     assert "https://acme.invalid/manual" in text
