@@ -27,7 +27,11 @@ def acme(folder: Path) -> Path:
             from harness.core.generators import stream
 
             ACMEDB = Descriptor(name="acmedb", summary="a database", target="acme:Acme")
+<<<<<<< HEAD
             JOBS = Descriptor(name="jobs", summary="work to do", target="acme:jobs", needs=frozenset({"enqueue"}))
+=======
+            JOBS = Descriptor(name="jobs", summary="jobs", target="acme:jobs", needs=frozenset({"enqueue"}))
+>>>>>>> redispso
             RUIN = Descriptor(name="ruin", summary="broken", target="acme:ruin", needs=frozenset({"generate"}))
             NOSY = Descriptor(name="nosy", summary="looks at nothing", target="acme:Acme")
 
@@ -45,7 +49,11 @@ def acme(folder: Path) -> Path:
             def jobs(options):
                 return lambda threads, seed: Workload(
                     name="jobs", needs=JOBS.needs, generator=stream(lambda n: op("enqueue", n)),
+<<<<<<< HEAD
                     checkers={"queue": ("fifo", {}), "all": ("linearizable", {})},
+=======
+                    checkers={"jobs": ("fifo", {}), "all": ("linearizable", {})},
+>>>>>>> redispso
                 )
 
 
@@ -88,7 +96,8 @@ def test_gaps_of_third_parties_are_explained(tmp_path: Path) -> None:
 
 def test_the_table_for_people_says_the_same(tmp_path: Path) -> None:
     there = acme(tmp_path / "acme")
-    done = command("list", cwd=tmp_path, path=(there,))
+    wide = {"COLUMNS": "240"}  # a column for each system, and none of its words broken in two
+    done = command("list", cwd=tmp_path, path=(there,), env=wide)
     assert done.returncode == 0, done.stderr
     table = done.stdout.partition("system x workload x checker")[2]
     assert "jobs (enqueue)" in " ".join(table.split())
