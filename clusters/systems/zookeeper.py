@@ -83,6 +83,7 @@ ZOOKEEPER: Final = Descriptor(
     target="clusters.systems.zookeeper:ZooKeeper",
     options=OPTIONS,
     versions=versions.VERSIONS,
+    start_s=1.5,  # a Java that starts, and an election
 )
 
 _internals: Final = "https://zookeeper.apache.org/doc/r3.9.5/zookeeperInternals.html"

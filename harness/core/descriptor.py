@@ -25,6 +25,9 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
     needs: frozenset[str] = frozenset()
     targets: tuple[str, ...] = ()  # of a fault: the kinds it accepts after `family:`
     exists: bool = False  # of a provider: its cluster is there already and has no life cycle
+    start_s: float = (
+        0.0  # of a system: how long its processes take to serve, where that is long beside a fault
+    )
     versions: Versions | None = None  # of a system: which there are, and where they are had from
 
     def load(self) -> Any:
