@@ -30,6 +30,7 @@ _FIRST: Final = (0.6, 0.9)  # of a step's length: operations run before the firs
 _VARY: Final = (0.7, 1.3)
 _SHRINK: Final = 1 / 3
 _DOWN: Final = 0.75
+_PATIENCE: Final = 4  # times that a node takes to start until it is waited for no more
 
 
 def walk(
@@ -48,7 +49,7 @@ def walk(
 
     Moves are `step_s` apart in the mean; all times shrink together where the families would not all
     occur `least` times otherwise. Only `settle_s` does not shrink: as long at least passes from the end of one of
-    `restarts` to the next state of the same node, which waits for as long again if the node does not answer by then.
+    `restarts` to the next state of the same node, which waits for longer if the node does not answer by then.
 
     Raises: UsageError when the time is too short for that.
     """
@@ -66,6 +67,7 @@ def walk(
     family = next(deck)
     begun: list[tuple[float, str, str, int | None]] = []  # when, family, node, which one it follows
     ended: dict[int, float] = {}
+    latest: dict[str, int] = {}  # node -> the place in `begun` of the last state that it had
     now: dict[str, int] = {}  # node other than up -> the place in `begun` of its state
     end = time_s - scale * QUIET_S
     at = times.uniform(*_FIRST) * step_s
@@ -80,12 +82,14 @@ def walk(
             before = now.get(node)
             if before is not None:
                 ended[before] = at
-                if begun[before][1] in restarts:
-                    at += settle_s
-                    if at > end - _VARY[0] * step_s:
-                        now.pop(node)
-                        break
-            now[node] = len(begun)
+            if (last := latest.get(node)) is not None and settle_s and begun[last][1] in restarts:
+                before, at = (
+                    last,
+                    max(at, ended[last] + settle_s),
+                )  # it is waited for, also where it was up meanwhile
+                if at > end - _VARY[0] * step_s:
+                    break
+            now[node] = latest[node] = len(begun)
             begun.append((at, family, node, before))
             family = next(deck)
         at += times.uniform(*_VARY) * step_s
@@ -93,7 +97,7 @@ def walk(
     for i, (begin, family, node, before) in enumerate(begun):
         hold = ended.get(i, end) - begin
         follows = () if before is None else (before + 1,)
-        waits = settle_s if before is not None and begun[before][1] in restarts else 0.0
+        waits = _PATIENCE * settle_s if before is not None and begun[before][1] in restarts else 0.0
         steps.append(Step(i + 1, round(begin, 3), round(hold, 3), family, node, follows, settle_s=waits))
     return tuple(steps)
 
