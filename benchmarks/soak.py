@@ -5,7 +5,7 @@
 A kind is a command line and the verdict that is wanted of it: `demo` and its control `stale` (reads that may be
 stale); each workload by its name, 20 s under partition, kill and pause in network namespaces, and as
 NAME-docker in containers; SYSTEM-WORKLOAD, on each system that can do it, 20 s under all that the system
-survives, together (ZooKeeper 30 s; Redis, a control: under partition, kill and pause), as SYSTEM-WORKLOAD-docker in
+survives, together (ZooKeeper 40 s; Redis, a control: under partition, kill and pause), as SYSTEM-WORKLOAD-docker in
 containers and as SYSTEM-WORKLOAD-five on five nodes; `together` (and `together-docker`), all survivable faults
 at once on five nodes for 120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
 off, and `lock-fenced`, the same with fencing; `power-loss` of all nodes and of one, and its control
@@ -39,8 +39,9 @@ _CONTROLS: Final = frozenset({"redis"})  # a failover loses what they acknowledg
 # A dozen families within 20 s leave each a second. NATS does not elect within less than four.
 _OVERLAP: Final = {"nats": 0}
 # A Java that was killed takes a second and more to be back, and until then nothing can be seen of the next
-# family: so a dozen of them, seven of which kill, need 25 s of load where nothing else runs.
-_TIME_S: Final = {"zookeeper": 30}
+# family: so a dozen of them, most of which kill, need 25 s of load by the schedule. The rest is for a machine that is
+# busy, where each begins later than it should.
+_TIME_S: Final = {"zookeeper": 40}
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 
