@@ -49,7 +49,8 @@ def walk(
 
     Moves are `step_s` apart in the mean; all times shrink together where the families would not all
     occur `least` times otherwise. Only `settle_s` does not shrink: as long at least passes from the end of one of
-    `restarts` to the next state of the same node, which waits for longer if the node does not answer by then.
+    `restarts` to the next state of the same node; and that waits for longer if the node does not serve by then, as
+    also after a state in which it lost the others.
 
     Raises: UsageError when the time is too short for that.
     """
@@ -82,11 +83,11 @@ def walk(
             before = now.get(node)
             if before is not None:
                 ended[before] = at
-            if (last := latest.get(node)) is not None and settle_s and begun[last][1] in restarts:
-                before, at = (
-                    last,
-                    max(at, ended[last] + settle_s),
-                )  # it is waited for, also where it was up meanwhile
+            last = latest.get(node)
+            if last is not None and settle_s:  # it is waited for, also where it was up meanwhile
+                before = last
+                if begun[last][1] in restarts:
+                    at = max(at, ended[last] + settle_s)
                 if at > end - _VARY[0] * step_s:
                     break
             now[node] = latest[node] = len(begun)
@@ -97,7 +98,7 @@ def walk(
     for i, (begin, family, node, before) in enumerate(begun):
         hold = ended.get(i, end) - begin
         follows = () if before is None else (before + 1,)
-        waits = _PATIENCE * settle_s if before is not None and begun[before][1] in restarts else 0.0
+        waits = 0.0 if before is None else _PATIENCE * settle_s
         steps.append(Step(i + 1, round(begin, 3), round(hold, 3), family, node, follows, settle_s=waits))
     return tuple(steps)
 
