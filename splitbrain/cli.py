@@ -545,8 +545,18 @@ def list_all(*, json: Json = False) -> int:
 
 @app.command()
 def systems(*, json: Json = False) -> int:
-    """Systems that can be tested, with their options."""
-    return _details("systems", json=json)
+    """Systems that can be tested: versions, where they are had from, promises and options."""
+    from splitbrain import listing
+    from splitbrain import systems as about
+
+    rows = about.examine()
+    if json:
+        _print_json({"systems": rows})
+    else:
+        about.print_rows(_console(), rows)
+    for sentence in listing.broken(["systems"]):
+        _say(sentence)
+    return 0
 
 
 @app.command()

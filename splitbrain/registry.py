@@ -76,17 +76,21 @@ def describe(group: Group, name: str) -> Descriptor:
 def create(group: Group, name: str, options: Mapping[str, Any]) -> Any:
     """The thing itself, made with its options (resolved: every value filled in).
 
-    Raises: as `describe`; InfrastructureError when its module cannot be imported.
+    Raises: as `describe`; InfrastructureError when its module, or a library that it imports as it is made,
+    cannot be imported.
     """
     descriptor = describe(group, name)
+    again = "install again what provides it"
     try:
         factory = descriptor.load()
     except (ImportError, AttributeError) as e:
         raise InfrastructureError(
-            f"{kind(group)} {name!r} cannot be loaded from {descriptor.target}: {e};"
-            " install again what provides it"
+            f"{kind(group)} {name!r} cannot be loaded from {descriptor.target}: {e}; {again}"
         ) from e
-    return factory(dict(options))
+    try:
+        return factory(dict(options))
+    except ImportError as e:
+        raise InfrastructureError(f"{kind(group)} {name!r} cannot be made: {e}; {again}") from e
 
 
 def _checkout() -> Mapping[str, Any] | None:
