@@ -19,7 +19,7 @@ from harness.core.errors import UsageError
 from harness.core.options import Option
 from nemesis.families import Family, bound, refuse_contradictions
 from nemesis.phases import phases
-from nemesis.schedule import Step, schedule
+from nemesis.schedule import Step, schedule, varied
 from nemesis.script import script
 from nemesis.walk import walk
 
@@ -39,6 +39,20 @@ SCHEDULE: Final = Descriptor(
             name="down",
             default=None,
             summary="how many nodes may be out at once: minority (the default of phases and walks), all, or a number",
+        ),
+        Option(
+            name="hold_s",
+            default=4.0,
+            summary="of an interval schedule: how long a fault lasts, in the mean",
+            least=0.1,
+            most=3600,
+        ),
+        Option(
+            name="interval_s",
+            default=2.0,
+            summary="of an interval schedule: from healing to the next fault, in the mean",
+            least=0.1,
+            most=3600,
         ),
         Option(
             name="step_s",
@@ -109,7 +123,14 @@ def plan(
     if options.get("schedule") == "phases" and faults and not walks:
         return phases(faults, families, nodes, most or 1, time_s, seed)
     heads = [word.partition(":")[0] for word in faults]
-    steps = schedule(faults, {name: families[name].defaults for name in heads}, time_s, seed)
+    steps = schedule(
+        faults,
+        {name: families[name].defaults for name in heads},
+        time_s,
+        seed,
+        hold=varied(float(options.get("hold_s", 4.0))),
+        interval=varied(float(options.get("interval_s", 2.0))),
+    )
     if most is not None:
         for step in steps:
             if families[step.family].reach(step.target) > most:
