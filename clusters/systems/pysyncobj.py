@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from clusters.systems._pysyncobj_versions import VERSIONS, caveats
 from harness.core.client import Client
 from harness.core.cluster import Node, Process, View
 from harness.core.descriptor import Descriptor
@@ -66,6 +67,7 @@ PYSYNCOBJ: Final = Descriptor(
     summary="a Raft library in Python, in a small server of ours; writes and reads through the log",
     target="clusters.systems.pysyncobj:PySyncObj",
     options=OPTIONS,
+    versions=VERSIONS,
 )
 
 _SERVER: Final = Path(__file__).with_name("_pysyncobj_server.py")
@@ -122,6 +124,7 @@ class PySyncObj:
             most="all",
             unless={"reads": "local", "journal": "false"},
             source="PySyncObj's README: replication by Raft; its documentation: sync=True waits for the result",
+            link="https://github.com/bakwc/PySyncObj#pysyncobj",
         ),
         Promise(
             prop="availability",
@@ -129,6 +132,7 @@ class PySyncObj:
             most="all",
             unless={"journal": "false"},
             source="Raft (Ongaro and Ousterhout 2014): available again when a majority can communicate",
+            link="https://raft.github.io/raft.pdf",
         ),
         Promise(
             prop="durable",
@@ -136,6 +140,7 @@ class PySyncObj:
             most="all",
             unless={"journal": "false"},
             source="PySyncObj's documentation: journalFile saves each record as soon as received",
+            link="https://pysyncobj.readthedocs.io/en/latest/",
         ),
     )
 
@@ -152,10 +157,13 @@ class PySyncObj:
     # How it is obtained and run.
 
     def install(self, version: str | None, artifacts: Any) -> Install:
-        from clusters.systems import _pysyncobj_versions as versions
+        from clusters.artifacts import VersionRefused
 
-        exact = versions.resolve(version)
-        library = versions.obtain(exact, artifacts)
+        exact = VERSIONS.resolve("pysyncobj", version)
+        try:
+            library = artifacts.pypi_tree("pysyncobj", exact, project="pysyncobj")
+        except VersionRefused as e:
+            raise VERSIONS.refused("pysyncobj", exact, str(e), e.served) from e
         program = {"library": library.path, "server.py": str(_SERVER)}
         if (home := _python_home()) is not None:
             program["python"] = home
@@ -166,7 +174,7 @@ class PySyncObj:
                 "library": library.sha256,
                 "server.py": hashlib.sha256(_SERVER.read_bytes()).hexdigest(),
             },
-            caveats=(*versions.caveats(exact), *self._caveats()),
+            caveats=(*caveats(exact), *self._caveats()),
         )
 
     def _caveats(self) -> tuple[str, ...]:
