@@ -81,9 +81,13 @@ def _code(results: Mapping[str, Any]) -> int:
 
 
 def found_s(bug: Bug, results: Mapping[str, Any], load_ns: int = 0) -> float | None:
-    """How many seconds after the load began the first finding's window was complete; None for no finding."""
+    """How many seconds after the load began the first finding's window was complete; None for no finding.
+
+    What has no window, since it is no matter of operations, is known when the run has ended.
+    """
+    over_ns = int((results.get("seconds") or 0) * 1e9)
     ends = [
-        max((op.get("end_ns") or op.get("start_ns") or 0 for op in anomaly["window"]), default=load_ns)
+        max((op.get("end_ns") or op.get("start_ns") or 0 for op in anomaly["window"]), default=over_ns)
         for name, kinds in bug.found.items()
         for anomaly in results.get("checks", {}).get(name, {}).get("anomalies") or ()
         if results["checks"][name]["verdict"] == "invalid" and anomaly["kind"] in kinds

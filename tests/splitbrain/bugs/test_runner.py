@@ -52,6 +52,12 @@ def test_only_the_bugs_own_anomaly_is_a_finding(results: dict[str, Any], seconds
     assert runner.found_s(BUG, results, load_ns=2 * 10**9) == seconds
 
 
+def test_what_has_no_window_is_known_at_the_end() -> None:
+    results = {**invalid(), "seconds": 33.0}
+    results["checks"]["linearizable"]["anomalies"][0]["window"] = []
+    assert runner.found_s(BUG, results, load_ns=2 * 10**9) == 31.0
+
+
 def test_the_earliest_of_several_counts() -> None:
     both = invalid()
     both["checks"]["revisions"] = invalid("went-back", "revisions", 5.0)["checks"]["revisions"]
