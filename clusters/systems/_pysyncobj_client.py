@@ -146,6 +146,10 @@ class PySyncObjClient:
         answer = self._ask("do", body("dequeue", self._name("queue", key), []))
         return Reply(answer.value, revision=answer.revision)
 
+    def queue_read(self, key: Any) -> Reply:
+        """What waits in the queue, without taking it."""
+        return self._read("queue_read", self._name("queue", key))
+
     # Locks: the library's, whose every request carries the clock of the node that was asked.
 
     def lease_grant(self, key: Any, ttl_s: float) -> Reply:

@@ -206,7 +206,7 @@ class PySyncObj:
                 "logCompactionMinTime": _NEVER,
             },
         }
-        argv = (_python(view), "-P", "-s", view.program["server.py"], msgspec.json.encode(given).decode())
+        argv = (_python(view), "-P", "-S", view.program["server.py"], msgspec.json.encode(given).decode())
         env = {"PYTHONPATH": view.program["library"], "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1"}
         ports = (self.ports["client"], self.ports["peer"])
         return [Process(name="pysyncobj", argv=argv, env=env, ports=ports, dirs=(view.data_dir,))]
