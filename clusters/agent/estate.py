@@ -444,10 +444,12 @@ class Estate(clocks.Clocks):
         for fd in self._nets.values():
             os.close(fd)
         try:
-            cgroup.remove(self._run)
+            if self._run:
+                cgroup.remove(self._run)
         except OSError as e:
             problems.append(f"a control group of the run could not be removed: {e}")
-        problems += clear(self._work)
+        if self._run:  # else nothing has been made yet, and there is no such folder
+            problems += clear(self._work)
         for problem in problems:
             print(problem, file=sys.stderr, flush=True)
         return problems

@@ -28,7 +28,10 @@ class Kind(NamedTuple):
 
 
 def clear(work: Path) -> list[str]:
-    """Remove the nodes' data below `work`; returns sentences about what stayed."""
+    """Remove the nodes' data below `work`; returns sentences about what stayed. Anything else is left alone: a
+    path that was never set is the current folder, and that is somebody's."""
+    if not work.is_absolute() or work.name != "work":
+        return [f"{work} is not a folder of nodes' data, and was left alone"]
     problems = []
     for data in sorted(work.iterdir()) if work.is_dir() else ():
         try:
@@ -43,7 +46,7 @@ def clear(work: Path) -> list[str]:
 
 
 def _clear_or_fail(_run: str, run_dir: Path, _name: str) -> None:
-    problems = clear(run_dir / "work")
+    problems = clear(run_dir.resolve() / "work")
     if problems:
         raise OSError("; ".join(problems))
 
