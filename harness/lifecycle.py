@@ -175,6 +175,7 @@ class _Run:
     ) -> None:
         self.parts, self.stop, self.outcome, self.left = parts, stop, outcome, left
         self._launched = False
+        self._made: tuple[tuple[str, str], ...] = ()
         self._sampler: int | None = None
         self.journal, self.ledger = journal, ledger
         self.spec, self.system = parts.spec, parts.system
@@ -191,9 +192,8 @@ class _Run:
             self.stop.request(self.stop.requested)
         program = self.parts.install.program if self.parts.install else {}
         needs = frozenset(need for fault in self.parts.faults.values() for need in fault.needs)
-        for kind, name in self.parts.provider.resources(
-            run=self.parts.run, nodes=self.spec.nodes, needs=needs
-        ):
+        self._made = self.parts.provider.resources(run=self.parts.run, nodes=self.spec.nodes, needs=needs)
+        for kind, name in self._made:
             self.ledger.resource(kind, name)
         self.cluster = self.parts.provider.create(
             run=self.parts.run,
@@ -220,6 +220,8 @@ class _Run:
         """Close the cluster, or leave it standing; then nobody watches it any more."""
         if self.left is None or not self._launched:
             self.cluster.close()
+            for kind, name in self._made:
+                self.ledger.released(kind, name)
             return
         self.left.append(self.cluster)
         if self._sampler is not None:
