@@ -164,7 +164,10 @@ def run(
     ] = None,
     nodes: Annotated[
         str | None,
-        typer.Option(metavar="N", help="How many nodes, 1 to 9 (default 3); of attach: HOST:PORT,..."),
+        typer.Option(
+            metavar="N",
+            help="How many, 1 to 9 (default 3); attach: HOST:PORT,...; ssh: USER@HOST:PORT,...",
+        ),
     ] = None,
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where nodes run (default netns).")
@@ -270,7 +273,7 @@ def _run_one(spec: Spec, out: Path, *, json: bool) -> Ended:
     from splitbrain.runner import whose_keys
 
     run_dir = new_run_dir(out, spec.system, spec.workload, spec.seed, datetime.now(UTC))
-    write_spec(run_dir, spec)
+    spec = write_spec(run_dir, spec)
     talk = _console(stderr=True)
     _say("\n".join([f"seed {spec.seed}, run directory {run_dir}", *whose_keys(run_dir, spec)]))
     display = Live(spec, run_dir, talk) if talk.is_terminal else Plain(spec, run_dir, talk)

@@ -24,12 +24,13 @@ from typing import Any, Final
 
 import msgspec
 
+from harness.core import secrets
 from harness.core.checker import Verdict, worst
 from harness.core.errors import InfrastructureError, SplitbrainError
 from harness.core.exits import USAGE, exit_code
 from harness.core.results import failed
 from harness.core.spec import Spec
-from splitbrain import PROJECT_VARIABLE, root
+from splitbrain import PROJECT_VARIABLE, registry, root
 from splitbrain.kept import handed_over
 
 GRACE_S: Final = 2.0
@@ -247,14 +248,23 @@ def _full(path: Path) -> bool:
         return False
 
 
-def write_spec(run_dir: Path, spec: Spec) -> None:
-    """`spec.json`, which is all that the child is told.
+def write_spec(run_dir: Path, spec: Spec) -> Spec:
+    """`spec.json`, which is all that the child is told, but for secrets; returns the spec without them.
 
     Raises: InfrastructureError when it cannot be written.
     """
+    secret = {
+        name: {option.name for option in descriptor.options if option.secret}
+        for name, descriptor in registry.owner_options(
+            spec.families, spec.system, spec.workload, spec.provider
+        ).items()
+    }
+    spec, held = secrets.hide(spec, secret)
     try:
+        secrets.keep(run_dir.name.rpartition("-")[2], held)
         (run_dir / "spec.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n")
     except OSError as e:
         raise InfrastructureError(
             f"cannot write {run_dir / 'spec.json'}: {e.strerror}; choose another folder with --out"
         ) from None
+    return spec
