@@ -65,7 +65,7 @@ PACKET: Final = Descriptor(
         ),
         Option(name="rate_kbit", default=1000.0, least=8, most=1e6, summary="rate of each link, in kbit/s"),
     ),
-    needs=frozenset({"shape", "client-places"}),
+    needs=frozenset({"shape"}),
     targets=KINDS,
 )
 _PROBES: Final = 3  # links that are measured, at the same time

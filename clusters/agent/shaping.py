@@ -81,6 +81,11 @@ class Shaper:
             self.close()
             raise
 
+    @property
+    def shaping(self) -> tuple[str, ...]:
+        """The faults whose shapes are in force."""
+        return tuple(self._shapes)
+
     def shape(
         self,
         fault: str,
