@@ -3,8 +3,8 @@
 A test marked `netns` (namespaces as root) or `rootless` (as an ordinary user) is skipped, with the
 reason, where these cannot be had, one marked `docker` where no daemon is, one marked `ssh` where no
 OpenSSH server is installed; SPLITBRAIN_REQUIRE=netns,docker,rootless,ssh turns that skip into a failure,
-so that CI cannot go green by skipping. Whoever runs the tests is root or not: what is marked for the other one only is skipped, what is marked for
-both runs.
+so that CI cannot go green by skipping. Whoever runs the tests is root or not: what is
+marked for the other one only is skipped, what is marked for both runs.
 """
 
 import functools

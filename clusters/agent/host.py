@@ -28,7 +28,9 @@ from typing import Any, Final, NamedTuple, NoReturn
 from clusters.agent import clocks, node
 from clusters.agent.atrest import AtRest
 from clusters.agent.estate import Answer, Refusal
-from clusters.means import cgroup, echo, hostrules, kernel, limits, procfs, userns
+from clusters.agent.shaping import Shaper
+from clusters.means import cgroup, echo, hostqueue, hostrules, kernel, limits, procfs, userns
+from clusters.means.nft import Nft, queue_table_of
 from harness.core.errors import MissingCapability
 
 LINGER_S: Final = 3600.0
@@ -81,6 +83,8 @@ class HostEstate(AtRest):
         self._cuts: dict[str, list[hostrules.Cut]] = {}
         self._flapping: dict[str, tuple[float, float, bool]] = {}  # fault -> every_s, due, on
         self._stopped: set[tuple[int, int]] = set()
+        self._shapes: set[str] = set()
+        self._ports: tuple[int, ...] = ()  # of the system
         self._silence_s = 0.0
         self._heard = time.monotonic()
         self._beaten = 0.0
@@ -132,6 +136,7 @@ class HostEstate(AtRest):
         limited = {f"{c}-limit": self._group(c) or self._limits.refusal(name, c) for c in cgroup.CONTROLLERS}
         cannot = {
             "block": self._no_rules(),
+            "shape": hostqueue.why_not(),
             "clock": clocks.why_not(),
             "cgroup": self._group(),
             "users": userns.lonely(),
@@ -190,11 +195,13 @@ class HostEstate(AtRest):
 
     # processes
 
-    def do_launch(self, *, processes: dict[str, list[dict[str, Any]]]) -> Answer:
+    def do_launch(self, *, processes: dict[str, list[dict[str, Any]]], ports: Sequence[int] = ()) -> Answer:
+        """The same as with nodes of ours; `ports` are those of the system, on whichever node."""
         for name, specs in processes.items():
             for one in specs:
                 for port in one["ports"]:
                     self._refuse_port(name, one["name"], port)
+        self._ports = tuple(sorted({*self._ports, *ports}))
         return super().do_launch(processes=processes)
 
     def do_signal(self, *, node: str, number: int, pid: int | None, start: int | None) -> Answer:
@@ -259,6 +266,28 @@ class HostEstate(AtRest):
             return sum(map(len, self._cuts.values())), []
         return self._enforce(), []
 
+    def do_shape(self, *, fault: str, pairs: list[list[Any]], spec: dict[str, Any]) -> Answer:
+        self._shapes.add(fault)
+        self._arm()
+        return super().do_shape(fault=fault, pairs=pairs, spec=spec)
+
+    def do_unshape(self, *, fault: str) -> Answer:
+        try:
+            return super().do_unshape(fault=fault)
+        except OSError:
+            if not self._what_fired():  # else the switch has taken the table away, and nothing is shaped
+                raise
+            return 0, []
+        finally:
+            self._shapes.discard(fault)
+            self._arm()
+
+    def _make_shaper(self) -> Shaper:
+        def feed(nft: Nft, table: str, queue: int) -> hostqueue.HostFeed:
+            return hostqueue.HostFeed(nft, table, queue, self._ports)
+
+        return Shaper(queue_table_of(self._run), self._logs, feed, "host")
+
     def do_dropped(self) -> Answer:
         return self._rules.dropped() if self._rules else 0, []
 
@@ -313,6 +342,7 @@ class HostEstate(AtRest):
     def _arm(self) -> None:
         """Have on disk what the switch is to do, before it can be needed."""
         lines = [*self._rules.undo] if self._rules is not None and self._cuts else []
+        lines += [f"nft {queue_table_of(self._run)}"] if self._shapes else []
         lines += [f"cont {pid} {start}" for pid, start in sorted(self._stopped)]
         if self._home is not None:
             part = self._home / "undo.part"

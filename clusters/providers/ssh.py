@@ -329,7 +329,7 @@ class SshCluster(AgentClocks):
                 max(0.0, begun + max((p.start_after_ms for p in some), default=0) / 1e3 - time.monotonic())
             )
             wire = [{**msgspec.to_builtins(process), "data_dir": DATA_DIR} for process in some]
-            host.ask("launch", processes={host.name: wire}, timeout_s=_launch_s)
+            host.ask("launch", processes={host.name: wire}, ports=list(self._ports), timeout_s=_launch_s)
 
         self._each(start, processes)
 
@@ -401,13 +401,29 @@ class SshCluster(AgentClocks):
         return sum(self._each(lambda host: int(host.ask("dropped"))).values())
 
     def shape(self, fault: str, pairs: Sequence[Pair], shaping: Shaping) -> Mapping[str, Any]:
-        raise MissingCapability(f"packets cannot be shaped: {self.capabilities.get('shape')}")
+        began = time.perf_counter_ns()
+        sent: dict[str, list[Any]] = {name: [] for name in self._hosts}
+        for source, target in pairs:
+            self._node(target.name)
+            sent[self._node(source.name)].append([source.name, source.port, target.name, target.port])
+        spec = msgspec.to_builtins(shaping)
+
+        def shape(host: Host) -> int:
+            if sent[host.name]:
+                own = {**spec, "seed": spec["seed"] + list(self._hosts).index(host.name)}  # draws of its own
+                return int(host.ask("shape", fault=fault, pairs=sent[host.name], spec=own))
+            return int(host.ask("unshape", fault=fault))
+
+        return _timed(began, self._each(shape))
 
     def unshape(self, fault: str) -> Mapping[str, Any]:
-        return {"pairs": 0, "took_ms": 0.0}
+        began = time.perf_counter_ns()
+        return _timed(began, self._each(lambda host: int(host.ask("unshape", fault=fault))))
 
     def shaped(self) -> Mapping[str, Any]:
-        return {}
+        found = self._each(lambda host: dict(host.ask("shaped")))
+        every = [one for one in found.values() if one]
+        return {name: sum(one[name] or 0 for one in every) for name in (every[0] if every else ())}
 
     def echo(
         self,

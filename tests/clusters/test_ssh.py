@@ -12,7 +12,7 @@ import pytest
 
 from clusters.providers._ssh_link import Access, Link, everywhere, parse
 from clusters.providers.ssh import Ssh, SshCluster
-from harness.core.cluster import Endpoint, Process
+from harness.core.cluster import Endpoint, Process, Shaping
 from harness.core.errors import InfrastructureError
 from tests.clusters.sshd import Host, Lab, listens
 
@@ -234,6 +234,36 @@ def test_blocks_add_up_go_one_way_and_know_ports(cluster: SshCluster) -> None:
     assert not cluster.reaches("n3", "n1", PORT), "a one-way cut takes the answers away"
     cluster.unblock("f2")
     assert cluster.reaches("n1", "n3", PORT)
+
+
+def test_packets_are_shaped_where_they_are_sent(cluster: SshCluster, lab: Lab) -> None:
+    if (reason := cluster.capabilities["shape"]) is not None:
+        pytest.fail(reason)
+    there, back = (Endpoint("n1"), Endpoint("n2")), (Endpoint("n2"), Endpoint("n1"))
+    quick = cluster.echo("n1", "n2", count=10)
+    assert quick.received == 10
+    cluster.shape("f1", [there, back], Shaping(delay_ms=40))
+    try:
+        assert _undo(lab, 0) == "nft splitbrain_tsshm1n1_q"
+        slow = cluster.echo("n1", "n2", count=10)
+        assert min(slow.rtt_ms) > 75
+        assert max(cluster.echo("n1", "n3", count=10).rtt_ms) < 75
+    finally:
+        cluster.unshape("f1")
+    assert _undo(lab, 0) == ""
+    assert min(cluster.echo("n1", "n2", count=10).rtt_ms) < 40
+    for shaping, seen in (
+        (Shaping(loss=0.5, seed=4), lambda e: 0 < e.received < 60),
+        (Shaping(duplicate=0.5, seed=4), lambda e: e.received == 60 and e.duplicates > 5),
+        (Shaping(corrupt=0.5, seed=4), lambda e: e.received < 60 and e.bad_checksums > 5),
+    ):
+        cluster.shape("f2", [there], shaping)
+        try:
+            found = cluster.echo("n1", "n2", count=60, interval_s=0.002)
+            assert seen(found), (shaping, found)
+            assert cluster.shaped()["seen"] > 0
+        finally:
+            cluster.unshape("f2")
 
 
 def _undo(lab: Lab, host: int) -> str:
