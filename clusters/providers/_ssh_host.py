@@ -51,7 +51,7 @@ echo "uid $(id -u)"
 echo "free $(df -Pk "$dir" | awk 'NR == 2 { print int($4 / 1024) }')"
 echo "python $(%(python)s -I -S -c 'import sys; print(*sys.version_info[:2])' 2>&1 | tail -n 1)"
 if [ "$(id -u)" != 0 ] && %(sudo)s; then
-  if said=$(sudo -n -- true 2>&1); then echo "sudo yes"; else echo "sudo no $said"; fi
+  if said=$(sudo -n -- true 2>&1); then echo "sudo yes"; else echo "sudo no $(echo "$said" | tail -n 1)"; fi
 fi
 """
 _unpack: Final = (

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import pytest
 from clusters.providers._ssh_link import Access, Link, everywhere, parse
 from clusters.providers.ssh import Ssh, SshCluster
 from harness.core.cluster import Endpoint, Process, Shaping
-from harness.core.errors import InfrastructureError
-from tests.clusters.sshd import Host, Lab, listens
+from harness.core.errors import InfrastructureError, SplitbrainError, UsageError
+from tests.clusters.sshd import PLAIN, Host, Lab, keygen, listens
 
 pytestmark = pytest.mark.ssh
 PORT, OTHER = 7000, 7001
@@ -268,3 +269,185 @@ def test_packets_are_shaped_where_they_are_sent(cluster: SshCluster, lab: Lab) -
 
 def _undo(lab: Lab, host: int) -> str:
     return lab.hosts[host].run("cat /var/tmp/splitbrain-root/runs/tsshm1*/undo").strip()
+
+
+# what is said when something is not as it should be
+
+
+def refusal(lab: Lab, **more: Any) -> str:
+    with pytest.raises(SplitbrainError) as caught:
+        Ssh(options(lab, **more)).resources(run="tsshr1", nodes=3)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_wrong_key_is_said_without_its_path(lab: Lab, tmp_path: Path) -> None:
+    keygen(tmp_path / "other")
+    said = refusal(lab, key=str(tmp_path / "other"))
+    assert said.startswith("n1 (root@10.44.0.1): the key of --opt ssh.key is not accepted for user root")
+    assert "authorized_keys" in said
+    assert str(tmp_path) not in said
+    assert "names no file" in refusal(lab, key=str(tmp_path / "none"))
+
+
+def test_a_key_with_a_passphrase_asks_for_an_agent(lab: Lab, tmp_path: Path) -> None:
+    argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(tmp_path / "locked")]
+    subprocess.run(argv, check=True)
+    assert "has a passphrase; load it into an agent" in refusal(lab, key=str(tmp_path / "locked"))
+
+
+def test_no_key_and_no_agent(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    said = refusal(lab, key=None)
+    assert "no authentication agent runs (SSH_AUTH_SOCK is not set)" in said
+    assert said.startswith("n1 (root@10.44.0.1): there is no key to log in with")
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "gone"))
+    assert "nobody answers at SSH_AUTH_SOCK" in refusal(lab, key=None)
+
+
+def test_a_key_in_an_agent_does(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sock = tmp_path / "agent"
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(sock)], stdout=subprocess.DEVNULL)
+    try:
+        while not sock.exists():
+            time.sleep(0.01)
+        monkeypatch.setenv("SSH_AUTH_SOCK", str(sock))
+        subprocess.run(["ssh-add", "-q", str(lab.key)], check=True)
+        one = Link("n1", parse(str(lab.hosts[0])), Access(None, str(lab.known_hosts)))
+        one.connect()
+        one.close()
+    finally:
+        agent.terminate()
+        agent.wait()
+
+
+def test_an_unknown_host_key_says_its_fingerprint_and_how_to_accept_it(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "known").write_text("")
+    said = refusal(lab, known_hosts=str(tmp_path / "known"))
+    wanted = subprocess.run(
+        ["ssh-keygen", "-lf", str(lab.hosts[0].folder / "etc" / "ssh" / "host_key.pub")],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()[1]
+    assert said.startswith(f"n1 (root@10.44.0.1): its host key is not known: ssh-ed25519 {wanted}")
+    assert f"ssh-keyscan -p 22 10.44.0.1 >> {tmp_path / 'known'}" in said
+
+
+def test_a_changed_host_key_is_refused_with_both_fingerprints(lab: Lab, tmp_path: Path) -> None:
+    _first, second, _ = lab.known_hosts.read_text().splitlines()
+    other = second.replace("10.44.0.2", "10.44.0.1")
+    (tmp_path / "known").write_text(f"{other}\n{second}\n")
+    with pytest.raises(InfrastructureError) as caught:
+        Ssh(options(lab, hosts=("root@10.44.0.1",), known_hosts=str(tmp_path / "known"))).reach()
+    assert "n1 (root@10.44.0.1): its host key has changed: SHA256:" in str(caught.value)
+    assert "ssh-keygen -f" in str(caught.value)
+
+
+def test_a_host_that_nobody_listens_on(lab: Lab) -> None:
+    said = refusal(lab, hosts=("root@10.44.0.1:2222",))
+    assert said.startswith("n1 (root@10.44.0.1:2222) cannot be reached: ")
+    assert said.endswith("expected an SSH server at 10.44.0.1 port 2222")
+
+
+def test_no_sudo_says_what_to_allow_and_what_goes_without(lab: Lab) -> None:
+    said = refusal(lab, hosts=(f"{PLAIN}@10.44.0.1",))
+    assert said.startswith(
+        f"n1 ({PLAIN}@10.44.0.1): {PLAIN} cannot become root there (sudo: a password is required)"
+    )
+    assert f"{PLAIN} ALL=(root) NOPASSWD: ALL" in said
+    assert "--opt ssh.sudo=false" in said
+
+
+def test_no_python_on_the_host(lab: Lab) -> None:
+    said = refusal(lab, python="/no/such/python")
+    assert said.startswith(
+        "n1 (root@10.44.0.1): the host has no Python as /no/such/python; Python 3.11 or newer"
+    )
+
+
+def test_a_full_disk_on_a_host(lab: Lab) -> None:
+    lab.hosts[0].run("mkdir -p /run/small && mount -t tmpfs -o size=8m tmpfs /run/small")
+    said = refusal(lab, dir="/run/small")
+    assert said.startswith("n1 (root@10.44.0.1): the disk that holds /run/small is full (8 MB left")
+
+
+def test_a_disk_that_fills_up_while_something_is_sent(lab: Lab, tmp_path: Path) -> None:
+    lab.hosts[0].run("mkdir -p /run/little && mount -t tmpfs -o size=70m tmpfs /run/little")
+    provider = Ssh(options(lab, hosts=("root@10.44.0.1",), dir="/run/little"))
+    (host,) = provider.reach()
+    (tmp_path / "large").write_bytes(bytes(80_000_000))
+    with pytest.raises(InfrastructureError, match="the disk is full, so that it cannot send large"):
+        host.send(tmp_path / "large")
+    host.link.close()
+
+
+def test_addresses_that_cannot_be_told_apart() -> None:
+    with pytest.raises(UsageError, match=r"two nodes have the address 127\.0\.0\.1"):
+        Ssh({"hosts": ("root@127.0.0.1:2201", "root@127.0.0.1:2202")}).reach()
+
+
+# the dead man's switch
+
+
+def _wait(what: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _silenced(cluster: SshCluster) -> None:
+    """Keep the harness's end from being heard, the connection standing."""
+    cluster._over.set()
+    for beat in cluster._beats:
+        beat.join()
+
+
+def test_a_host_that_hears_nothing_undoes_what_faults_did_and_the_harness_is_told(
+    lab: Lab, tmp_path: Path
+) -> None:
+    pair = [(Endpoint("n1"), Endpoint("n2"))]
+    with made(lab, tmp_path, "tsshs1", silence_s=5) as cluster:
+        launch(cluster)
+        cluster.block("f1", pair)
+        (paused,) = cluster.signal("n2", "STOP")
+        (other,) = cluster.signal("n3", "STOP")
+        agent = lab.hosts[2].run("cut -d' ' -f1 /var/tmp/splitbrain-root/runs/tsshs1n3/agent").strip()
+        lab.hosts[2].run(f"kill -STOP {agent}")  # so that on n3 there is nobody but the switch
+        _silenced(cluster)
+        assert "splitbrain_tsshs1n2" in lab.hosts[1].run("nft list tables")
+        _wait(lambda: lab.hosts[1].run("nft list chain inet splitbrain_tsshs1n2 cut").count("drop") == 0)
+        for host, state in ((lab.hosts[1], paused), (lab.hosts[2], other)):
+            _wait(lambda h=host, s=state: "State:\tT" not in h.run(f"grep State /proc/{s.pid}/status"))
+        assert "the switch" in lab.hosts[2].run("cat /var/tmp/splitbrain-root/runs/tsshs1n3/fired")
+        lab.hosts[2].run(f"kill -CONT {agent}")
+        cluster._beat(cluster._hosts["n2"])
+        with pytest.raises(
+            InfrastructureError, match=r"n2 .*heard nothing of the harness for 5 s and has undone"
+        ):
+            cluster.check()
+        assert cluster.unblock("f1")["pairs"] == 0
+
+
+def test_the_switch_outlives_an_agent_that_was_killed(lab: Lab, tmp_path: Path) -> None:
+    with contextlib.suppress(InfrastructureError), made(lab, tmp_path, "tsshs2", silence_s=5) as cluster:
+        launch(cluster)
+        cluster.block("f1", [(Endpoint("n1"), Endpoint("n2"))])
+        lab.hosts[1].run("kill -KILL $(cut -d' ' -f1 /var/tmp/splitbrain-root/runs/tsshs2n2/agent)")
+        assert "splitbrain_tsshs2n2" in lab.hosts[1].run("nft list tables")
+        _wait(lambda: "splitbrain_tsshs2n2" not in lab.hosts[1].run("nft list tables"))
+        _wait(lambda: bool(cluster._lost))
+        with pytest.raises(
+            InfrastructureError, match=r"n2 \(root@.*its agent has ended.*splitbrain heal tsshs2"
+        ):
+            cluster.check()
+    assert f":{PORT}" not in lab.hosts[1].run("ss -Htln"), "a node ends with its agent"
+    assert "tsshs2n2" in lab.hosts[1].run("ls /var/tmp/splitbrain-root/runs")
+    host = Ssh(options(lab)).reach()[1]
+    assert host.heal("tsshs2") == []
+    assert "tsshs2n2" not in lab.hosts[1].run("ls /var/tmp/splitbrain-root/runs")
+    _wait(lambda: "switch.sh" not in lab.hosts[1].run("ps ax"))
