@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from clusters.agent import clocks, node
+from clusters.agent import clocks, hostclock, node
 from clusters.agent.atrest import AtRest
 from clusters.agent.estate import Answer, Refusal
 from clusters.agent.shaping import Shaper
@@ -85,6 +85,7 @@ class HostEstate(AtRest):
         self._stopped: set[tuple[int, int]] = set()
         self._shapes: set[str] = set()
         self._ports: tuple[int, ...] = ()  # of the system
+        self._clock: hostclock.HostClock | None = None  # the host's own, where that is to be set
         self._silence_s = 0.0
         self._heard = time.monotonic()
         self._beaten = 0.0
@@ -114,10 +115,12 @@ class HostEstate(AtRest):
         data_dir: str,
         spared: list[int],
         silence_s: int,
+        set_clock: bool,
     ) -> Answer:
         """Make the node. `run` names what is made here, in the folder `home`; `addresses` are those of all nodes by
         name, `spared` the ports of SSH. Returns what cannot be had here, by capability."""
         self._run, self._name, self._silence_s = run, name, silence_s
+        self._clock = hostclock.HostClock() if set_clock else None
         place = self._home = Path(home)
         self._work, self._logs = place / "work", place / "logs"
         (self._logs / name).mkdir(parents=True, exist_ok=True)
@@ -137,7 +140,7 @@ class HostEstate(AtRest):
         cannot = {
             "block": self._no_rules(),
             "shape": hostqueue.why_not(),
-            "clock": clocks.why_not(),
+            "clock": hostclock.why_not() if set_clock else clocks.why_not(),
             "cgroup": self._group(),
             "users": userns.lonely(),
             **limited,
@@ -247,6 +250,31 @@ class HostEstate(AtRest):
         """How much the node's processes use."""
         return dict(self._limits.usage(node, kind)), []
 
+    # clocks
+
+    def do_shift(self, *, node: str, fault: str, course: dict[str, Any]) -> Answer:
+        if self._clock is None:
+            return super().do_shift(node=node, fault=fault, course=course)
+        if (why := hostclock.refusal_of(course)) is not None:
+            raise Refusal("capability", f"{node}: {why}")
+        self._clock.shift(fault, course["offset_ns"], self._arm)
+        return [], []
+
+    def do_unshift(self, *, node: str, fault: str) -> Answer:
+        if self._clock is None:
+            return super().do_unshift(node=node, fault=fault)
+        self._clock.unshift(fault)
+        self._arm()
+        return [], []
+
+    def do_clocks(self, *, node: str) -> Answer:
+        readings, _ = super().do_clocks(node=node)
+        moved = self._clock.moved() if self._clock is not None else 0
+        return [
+            {**one, "offset_ns": one["offset_ns"] + moved, "true_ns": one["true_ns"] - moved}
+            for one in readings
+        ], []
+
     # network
 
     def do_cut(self, *, fault: str, cuts: list[list[Any]], flap_s: float | None) -> Answer:
@@ -342,6 +370,7 @@ class HostEstate(AtRest):
     def _arm(self) -> None:
         """Have on disk what the switch is to do, before it can be needed."""
         lines = [*self._rules.undo] if self._rules is not None and self._cuts else []
+        lines += self._clock.undo if self._clock is not None else ()
         lines += [f"nft {queue_table_of(self._run)}"] if self._shapes else []
         lines += [f"cont {pid} {start}" for pid, start in sorted(self._stopped)]
         if self._home is not None:
@@ -371,6 +400,11 @@ class HostEstate(AtRest):
             ("clocks put right", partial(self.do_unshift, node=name, fault=fault))
             for name, courses in self._courses.items()
             for fault in courses
+        ]
+        host_clock = self._clock.faults if self._clock is not None else ()
+        ours += [
+            ("clock set right", partial(self.do_unshift, node=self._name, fault=fault))
+            for fault in host_clock
         ]
         ours += [
             ("tracers ended", partial(self.do_untrace, fault=fault, node=name))

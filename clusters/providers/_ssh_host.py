@@ -209,6 +209,11 @@ class Host:
             raise _errors.get(answer["kind"], InfrastructureError)(f"{self.link.target}: {error}")
         return answer["result"]
 
+    def give_up(self, why: str) -> None:
+        """Ask nothing any more of a host that does not answer; whoever waits for it is told at once."""
+        self._gone = self._gone or why
+        self.link.close()
+
     def end(self, timeout_s: float) -> list[str]:
         """Have the agent end, and the node with it; sentences about what stayed."""
         if self._channel is None:

@@ -80,6 +80,11 @@ SSH: Final = Descriptor(
             most=600,
             summary="how long a host may hear nothing of the harness before it undoes all faults by itself",
         ),
+        Option(
+            name="set_clock",
+            default=False,
+            summary="fault clock:jump sets the clocks of the hosts themselves, and sets them right again",
+        ),
         _disks.SIZE,
     ),
 )
@@ -147,7 +152,13 @@ class Ssh:
         for source in mounts:
             if not Path(source).exists():
                 raise InfrastructureError(f"{source} is to be sent to the hosts, but is not there")
-        cluster = SshCluster(run, run_dir.resolve(), self.reach(), int(self._options["silence_s"]))
+        cluster = SshCluster(
+            run,
+            run_dir.resolve(),
+            self.reach(),
+            int(self._options["silence_s"]),
+            set_clock=bool(self._options["set_clock"]),
+        )
         try:
             cluster.make(mounts)
             disks, tracer = cluster.disk.make(needs, self._options["disk_mb"]), cluster.tracer.make(needs)
@@ -161,7 +172,9 @@ class Ssh:
 class SshCluster(AgentClocks):
     """A cluster of hosts; implements `harness.core.cluster.Cluster`, `Network`, `Processes`, `Limits`, `Clocks`."""
 
-    def __init__(self, run: str, run_dir: Path, hosts: Sequence[Host], silence_s: int) -> None:
+    def __init__(
+        self, run: str, run_dir: Path, hosts: Sequence[Host], silence_s: int, *, set_clock: bool = False
+    ) -> None:
         self.run = run
         self.nodes = tuple(Node(host.name, host.address) for host in hosts)
         self.places: tuple[Place, ...] = ()
@@ -177,6 +190,7 @@ class SshCluster(AgentClocks):
         self._hosts = {host.name: host for host in hosts}
         self._logs = run_dir / "logs"
         self._silence_s = silence_s
+        self._set_clock = set_clock
         self._ports: tuple[int, ...] = ()
         self._pool = ThreadPoolExecutor(len(hosts), thread_name_prefix="splitbrain-host")
         self._helpers = _beside.Helpers(self._logs)
@@ -207,6 +221,7 @@ class SshCluster(AgentClocks):
                 data_dir=DATA_DIR,
                 spared=spared,
                 silence_s=self._silence_s,
+                set_clock=self._set_clock,
                 timeout_s=_settle_s,
             )
             return cannot
@@ -273,6 +288,7 @@ class SshCluster(AgentClocks):
                 since = time.monotonic()
             except InfrastructureError as e:
                 if time.monotonic() > since + _lost_s or not host.link.alive:
+                    host.give_up("it does not answer any more")
                     self._lost.setdefault(
                         host.name,
                         f"{e}; what was to be undone on {host.name} stays open: `splitbrain heal {self.run}` does it"
