@@ -13,7 +13,6 @@ is open, and end with `splitbrain heal`, or after `LINGER_S`.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -554,7 +553,8 @@ def remove_home(run: str, home: Path) -> list[str]:
     return []
 
 
-def note_pid(home: Path) -> None:
-    """Let `heal` find this process."""
+def note_pid(home: Path, pid: int) -> None:
+    """Let `heal` find the agent."""
+    stat = procfs.stat(pid)
     home.mkdir(parents=True, exist_ok=True)
-    (home / _mark).write_text(f"{os.getpid()} {procfs.own_start()}")
+    (home / _mark).write_text(f"{pid} {stat.start if stat else 0}")

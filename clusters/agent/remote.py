@@ -22,7 +22,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard 
 
 from clusters.agent import host
 from clusters.agent.estate import Refusal
-from clusters.means import userns
+from clusters.means import enclosure, kernel, userns
 
 _read: int = 1 << 16
 
@@ -61,7 +61,7 @@ def main(home: Path) -> None:
     """Serve until told to close, or ended by `heal`."""
     lines = Lines(0, os.dup(1))
     os.chdir("/")
-    host.note_pid(home)
+    home.mkdir(parents=True, exist_ok=True)
     log = os.open(home / "agent.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     waker, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -95,6 +95,30 @@ def main(home: Path) -> None:
         estate.close()
 
 
+def rootless(home: Path) -> None:
+    """The same as an ordinary user: in a user namespace, and a PID namespace that is its own, since none other can
+    be gone back to. This process stays outside, and ends as the other does."""
+    if (refused := enclosure.rehearse()) is not None:
+        sys.exit(userns.refusal(refused, userns.settings()))
+    userns.enter(kernel.CLONE_NEWPID)
+    sys.stderr.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            kernel.die_with_parent()
+            enclosure.own_mounts()
+            main(home)
+        except BaseException:  # noqa: BLE001 - whatever it is, it must not run on as the process outside
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(0)
+    host.note_pid(home, child)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.waitpid(child, 0)
+
+
 def answer(lines: Lines, estate: host.HostEstate, request: dict[str, Any]) -> None:
     """Answer one request, as `main.serve` does."""
     number = request.pop("id")
@@ -116,10 +140,8 @@ if __name__ == "__main__":
     run, home, *how = sys.argv[1].removeprefix("splitbrain-"), Path(sys.argv[2]), *sys.argv[3:]
     if "heal" in how:
         print(json.dumps(host.heal(run, home)))
+    elif "rootless" in how:
+        rootless(home)
     else:
-        if "rootless" in how:
-            try:
-                userns.enter()
-            except OSError as e:
-                sys.exit(userns.refusal(e, userns.settings()))
+        host.note_pid(home, os.getpid())
         main(home)

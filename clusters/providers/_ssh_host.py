@@ -141,7 +141,8 @@ class Host:
         self._bring(there, read, f"send {path.name}")
         return f"{there}/{path.name}"
 
-    def _send_code(self) -> str:
+    def send_code(self) -> str:
+        """Bring the agent's code to the host, unless it is there; where it is there."""
         digest, data = _code()
         there = f"{self._dir}/code-{digest}"
         self._bring(there, iter([data]), "send the agent")
@@ -158,7 +159,7 @@ class Host:
 
     def command(self, run: str, *words: str) -> str:
         """The command line of the agent, as the host's shell takes it."""
-        code = self._send_code()
+        code = self.send_code()
         argv = [*self._how, self._python, "-I", "-S", f"{code}/clusters/agent/remote.py"]
         argv += [f"splitbrain-{self.tag(run)}", self.home(run), *words]
         return shlex.join(argv)

@@ -139,11 +139,15 @@ class Host:
         """Take the host off the network, or put it back."""
         self.lab.at_the_switch(lambda: network.batch([f"link set {self.name} {'up' if back else 'down'}"]))
 
-    def run(self, script: str) -> str:
-        """What a shell on the host says."""
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """A command line that runs on the host."""
         assert self.process is not None
         pid = next(child for child in _children(self.process.pid))
-        argv = ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", "sh", "-c", script]
+        return ["nsenter", f"--target={pid}", "--mount", "--net", "--pid", "--uts", *argv]
+
+    def run(self, script: str) -> str:
+        """What a shell on the host says."""
+        argv = self.command(["sh", "-c", script])
         done = subprocess.run(argv, capture_output=True, text=True, timeout=_script_s, check=False)
         return done.stdout + done.stderr
 

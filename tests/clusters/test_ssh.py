@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
+from clusters.providers._ssh_host import Host as Remote
 from clusters.providers._ssh_link import Access, Link, everywhere, parse
 from clusters.providers.ssh import Ssh, SshCluster
-from harness.core.cluster import Endpoint, Process, Shaping
-from harness.core.errors import InfrastructureError, SplitbrainError, UsageError
-from tests.clusters.sshd import PLAIN, Host, Lab, keygen, listens
+from harness.core.cluster import Course, Endpoint, Process, Shaping
+from harness.core.errors import InfrastructureError, MissingCapability, SplitbrainError, UsageError
+from tests.clusters.sshd import PLAIN, USER, Host, Lab, keygen, listens
 
 pytestmark = pytest.mark.ssh
-PORT, OTHER = 7000, 7001
+PORT, OTHER = 7000, 7001  # of the cluster that tests share; others are beside it
 # A server that answers every connection with a line, and writes down what it was sent.
-SERVER = f"""
+SERVER = """
 import socket, sys, threading, time
 def serve(port):
     with socket.create_server((sys.argv[1], port), backlog=64) as listening:
@@ -31,9 +32,9 @@ def answer(peer):
     with peer:
         while data := peer.recv(100):
             peer.sendall(data)
-threading.Thread(target=serve, args=({OTHER},), daemon=True).start()
+threading.Thread(target=serve, args=(int(sys.argv[3]),), daemon=True).start()
 print("here", flush=True)
-serve({PORT})
+serve(int(sys.argv[2]))
 """
 
 
@@ -71,14 +72,15 @@ def made(
         cluster.close()
 
 
-def launch(cluster: SshCluster, **more: Any) -> None:
+def launch(cluster: SshCluster, port: int, **more: Any) -> None:
+    ports = (port, port + 1)
     cluster.launch(
         {
             n.name: [
                 Process(
                     name="server",
-                    argv=("/usr/bin/python3", "-c", SERVER, n.address),
-                    ports=(PORT, OTHER),
+                    argv=("/usr/bin/python3", "-c", SERVER, n.address, *map(str, ports)),
+                    ports=ports,
                     **more,
                 )
             ]
@@ -86,7 +88,7 @@ def launch(cluster: SshCluster, **more: Any) -> None:
         }
     )
     deadline = time.monotonic() + 10
-    while not all(listens(n.address, PORT) and listens(n.address, OTHER) for n in cluster.nodes):
+    while not all(listens(n.address, one) for n in cluster.nodes for one in ports):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -94,7 +96,7 @@ def launch(cluster: SshCluster, **more: Any) -> None:
 @pytest.fixture(scope="module")
 def cluster(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshCluster]:
     with lab.entered(), made(lab, tmp_path_factory.mktemp("run"), "tsshm1") as one:
-        launch(one)
+        launch(one, PORT)
         yield one
 
 
@@ -375,6 +377,7 @@ def test_a_full_disk_on_a_host(lab: Lab) -> None:
     assert said.startswith("n1 (root@10.44.0.1): the disk that holds /run/small is full (8 MB left")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_something_is_sent(lab: Lab, tmp_path: Path) -> None:
     lab.hosts[0].run("mkdir -p /run/little && mount -t tmpfs -o size=70m tmpfs /run/little")
     provider = Ssh(options(lab, hosts=("root@10.44.0.1",), dir="/run/little"))
@@ -388,6 +391,75 @@ def test_a_disk_that_fills_up_while_something_is_sent(lab: Lab, tmp_path: Path) 
 def test_addresses_that_cannot_be_told_apart() -> None:
     with pytest.raises(UsageError, match=r"two nodes have the address 127\.0\.0\.1"):
         Ssh({"hosts": ("root@127.0.0.1:2201", "root@127.0.0.1:2202")}).reach()
+
+
+# who logs in
+
+
+def test_whoever_may_become_root_can_do_what_root_can(lab: Lab, tmp_path: Path) -> None:
+    hosts = tuple(f"{USER}@{host.address}" for host in lab.hosts)
+    with made(lab, tmp_path, "tsshu1", hosts=hosts) as cluster:
+        wanting = ("block", "shape", "clock", "users", "cpu-limit")
+        assert [cluster.capabilities[name] for name in wanting] == [None] * 5
+        launch(cluster, 7100, user="nobody")
+        assert lab.hosts[0].run(f"stat -c %U /proc/{cluster.state('n1')[0].pid}").strip() == "nobody"
+        cluster.block("f1", [(Endpoint("n1"), Endpoint("n2"))])
+        assert not cluster.reaches("n1", "n2", 7100)
+        cluster.signal("n1", "STOP")
+        cluster.signal("n1", "CONT")
+        cluster.disk.snapshot("n1")
+    assert lab.hosts[0].run(f"ls /var/tmp/splitbrain-{USER}/runs") == ""
+
+
+def test_without_root_there_are_the_faults_that_need_none(lab: Lab, tmp_path: Path) -> None:
+    hosts = tuple(f"{PLAIN}@{host.address}" for host in lab.hosts)
+    with made(lab, tmp_path, "tsshu2", hosts=hosts, sudo=False) as cluster:
+        assert cluster.capabilities["signal"] is None
+        assert cluster.capabilities["clock"] is None
+        for name in ("block", "shape", "users", "cpu-limit"):
+            assert str(cluster.capabilities[name]).startswith("on n1: "), name
+        launch(cluster, 7100)
+        assert "7100" in lab.hosts[0].run(f"ps -u {PLAIN} -o args")
+        for number in ("STOP", "CONT", "KILL"):
+            cluster.signal("n1", number)
+        cluster.start("n1")
+        cluster.shift("f1", "n1", Course(offset_ns=60_000_000_000))
+        assert cluster.clocks("n1")[0].offset_ns > 59_000_000_000
+        cluster.unshift("f1", "n1")
+        with pytest.raises(MissingCapability, match=r"partitions cannot be made on this host"):
+            cluster.block("f1", [(Endpoint("n1"), Endpoint("n2"))])
+    assert lab.hosts[0].run(f"ls /var/tmp/splitbrain-{PLAIN}/runs") == ""
+
+
+def test_where_there_is_no_nftables_iptables_does_it(lab: Lab) -> None:
+    """The rules alone: taken with the library out of the way, in the first host's network."""
+    host = lab.hosts[0]
+    script = (
+        "from clusters.means.hostrules import Cut, IptablesRules, discard; import sys\n"
+        "r = IptablesRules('tsshi1', [22]); r.set([Cut('10.44.0.2', (7000, 7001)), Cut('fd00::2', (7000,))])\n"
+        "print(r.undo, r.dropped()); sys.stdout.flush(); sys.stdin.read(); r.set([]); discard('tsshi1')\n"
+    )
+    with contextlib.closing(link(lab, host)) as one:
+        one.connect()
+        sent = Remote(one, host.address, {})
+        sent.look()
+        code = sent.send_code()
+    argv = host.command(["/usr/bin/python3", "-c", script])
+    with subprocess.Popen(
+        argv,
+        env={"PYTHONPATH": code, "PATH": "/usr/sbin:/usr/bin"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert b"iptables iptables splitbrain-tsshi1" in process.stdout.readline()
+        rules = host.run("iptables -S; ip6tables -S")
+        assert "-A INPUT -j splitbrain-tsshi1" in rules
+        assert "-s 10.44.0.2/32 -p tcp -m multiport --dports 7000,7001 -j DROP" in rules
+        assert "-s fd00::2/128 -p udp -m multiport --sports 7000 -j DROP" in rules
+        assert rules.index("--sports 22 -j RETURN") < rules.index("DROP")
+        process.communicate(timeout=10)
+    assert "splitbrain" not in host.run("iptables -S; ip6tables -S")
 
 
 # the dead man's switch
@@ -412,7 +484,7 @@ def test_a_host_that_hears_nothing_undoes_what_faults_did_and_the_harness_is_tol
 ) -> None:
     pair = [(Endpoint("n1"), Endpoint("n2"))]
     with made(lab, tmp_path, "tsshs1", silence_s=5) as cluster:
-        launch(cluster)
+        launch(cluster, 7100)
         cluster.block("f1", pair)
         (paused,) = cluster.signal("n2", "STOP")
         (other,) = cluster.signal("n3", "STOP")
@@ -435,7 +507,7 @@ def test_a_host_that_hears_nothing_undoes_what_faults_did_and_the_harness_is_tol
 
 def test_the_switch_outlives_an_agent_that_was_killed(lab: Lab, tmp_path: Path) -> None:
     with contextlib.suppress(InfrastructureError), made(lab, tmp_path, "tsshs2", silence_s=5) as cluster:
-        launch(cluster)
+        launch(cluster, 7100)
         cluster.block("f1", [(Endpoint("n1"), Endpoint("n2"))])
         lab.hosts[1].run("kill -KILL $(cut -d' ' -f1 /var/tmp/splitbrain-root/runs/tsshs2n2/agent)")
         assert "splitbrain_tsshs2n2" in lab.hosts[1].run("nft list tables")
@@ -445,7 +517,7 @@ def test_the_switch_outlives_an_agent_that_was_killed(lab: Lab, tmp_path: Path) 
             InfrastructureError, match=r"n2 \(root@.*its agent has ended.*splitbrain heal tsshs2"
         ):
             cluster.check()
-    assert f":{PORT}" not in lab.hosts[1].run("ss -Htln"), "a node ends with its agent"
+    assert ":7100" not in lab.hosts[1].run("ss -Htln"), "a node ends with its agent"
     assert "tsshs2n2" in lab.hosts[1].run("ls /var/tmp/splitbrain-root/runs")
     host = Ssh(options(lab)).reach()[1]
     assert host.heal("tsshs2") == []

@@ -240,7 +240,8 @@ def test_what_cannot_be_had_ends_with_4_and_a_sentence_that_names_the_host(lab: 
     )
     assert done.code == 4
     assert done.results["error"].startswith("n2 (root@10.44.0.9) cannot be reached: ")
-    done = run(lab, out, *QUIET, "--opt", "partition.clients=apart", "--faults", "partition")
+    apart = ("--faults", "partition", "--time", "6s", "--opt", "partition.clients=apart")
+    done = run(lab, out, *apart)
     assert done.code == 4
     assert (
         "client-places, which cannot be had here: clients of hosts over SSH all connect from"
