@@ -588,11 +588,20 @@ def new(
 
 
 @app.command()
-def doctor(*, json: Json = False) -> int:
+def doctor(
+    *,
+    nodes: Annotated[
+        str | None, typer.Option(metavar="USER@HOST:PORT,...", help="What works on these hosts instead.")
+    ] = None,
+    opt: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Options of provider ssh.")
+    ] = None,
+    json: Json = False,
+) -> int:
     """What works on this machine, and what is missing."""
     from splitbrain import doctor as rooms
 
-    found = rooms.examine(RUNS)
+    found = rooms.examine(RUNS, nodes, opt or [])
     if json:
         _print_json(found)
     else:

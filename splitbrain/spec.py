@@ -343,6 +343,8 @@ def _hosts(given: Mapping[str, Any], provider: str) -> tuple[str, ...]:
     """The hosts of the nodes. Raises: UsageError where they are missing or wrong."""
     from clusters.providers._ssh_link import parse
 
+    if str(given.get("nodes", "")).strip().isdecimal():
+        given = {**given, "nodes": int(given["nodes"])}  # a number names nobody
     nodes = _named(given, f"provider {provider!r} needs the hosts of the nodes", "USER@HOST:PORT")
     return tuple(str(parse(node)) for node in nodes)
 
@@ -350,9 +352,9 @@ def _hosts(given: Mapping[str, Any], provider: str) -> tuple[str, ...]:
 def _named(given: Mapping[str, Any], what: str, form: str) -> tuple[str, ...]:
     """The nodes by name, each once."""
     nodes = given.get("nodes", ())
-    if isinstance(nodes, str) and not nodes.strip().isdecimal():
+    if isinstance(nodes, str):
         nodes = [word.strip() for word in nodes.split(",")]
-    if isinstance(nodes, int | str) or not nodes or not all(isinstance(node, str) for node in nodes):
+    if isinstance(nodes, int) or not nodes or not all(isinstance(node, str) for node in nodes):
         raise UsageError(f"nodes = {given.get('nodes')!r}: {what}; expected --nodes {form},{form},...")
     for node in nodes:
         if nodes.count(node) > 1:

@@ -28,7 +28,18 @@ from clusters.agent import clocks, hostclock, node
 from clusters.agent.atrest import AtRest
 from clusters.agent.estate import Answer, Refusal
 from clusters.agent.shaping import Shaper
-from clusters.means import cgroup, echo, hostqueue, hostrules, kernel, limits, procfs, userns
+from clusters.means import (
+    cgroup,
+    echo,
+    hostqueue,
+    hostrules,
+    kernel,
+    limits,
+    loopdisk,
+    procfs,
+    strace,
+    userns,
+)
 from clusters.means.nft import Nft, queue_table_of
 from harness.core.errors import MissingCapability
 
@@ -146,6 +157,25 @@ class HostEstate(AtRest):
         }
         return cannot, []
 
+    def do_survey(self, *, run: str) -> Answer:
+        """What can be had on this host, each tried or looked up once; nothing stays."""
+        try:
+            hostrules.make(run, ()).remove()
+            block = None
+        except OSError as e:
+            block = str(e)
+        loop = loopdisk.probe()
+        return {
+            **dict.fromkeys(("signal", "restart", "descriptor-limit", "at-rest")),
+            "block": block,
+            "shape": hostqueue.why_not(),
+            "clock": clocks.why_not(),
+            "users": userns.lonely(),
+            **{f"{c}-limit": cgroup.controlling(c)[1] for c in cgroup.CONTROLLERS},
+            "loop-disk": loop,
+            "trace": strace.probe(),
+        }, []
+
     def do_beat(self, *, known: dict[str, int]) -> Answer:
         """Be there. `known`: log file -> how much of it the harness has; returns what came since, and what
         the dead man's switch did, if it did anything."""
@@ -174,8 +204,8 @@ class HostEstate(AtRest):
             if due <= now:
                 self._flapping[fault] = (every_s, now + every_s, not on)
                 self._enforce()
-        if self._parted is not None and now > self._parted + LINGER_S:
-            self.close()
+        if now > (self._heard if self._parted is None else self._parted) + LINGER_S:
+            self.close()  # nobody comes back to this
         elif self._parted is None and self._houses and now > self._heard + self._silence_s - 1:
             self._restore("the harness was silent")  # the switch would, a second later
         soonest = min((due - now for _every, due, _on in self._flapping.values()), default=1.0)
@@ -512,8 +542,6 @@ def _until(done: Callable[[], bool]) -> bool:
 
 def heal(run: str, home: Path) -> list[str]:
     """Take away what a run has left on this host, whoever of it lives; sentences about what stayed."""
-    from clusters.means import loopdisk
-
     with contextlib.suppress(OSError, ValueError):
         pid, start = map(int, (home / _mark).read_text().split())
         for number in (signal.SIGTERM, signal.SIGKILL):

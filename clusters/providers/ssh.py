@@ -90,6 +90,7 @@ SSH: Final = Descriptor(
 )
 _no_places: Final = "clients of hosts over SSH all connect from this machine"
 _no_keep: Final = "a cluster on hosts ends with its run; log in to a host to look round"
+_survey: Final = "survey"  # in place of a run's id
 _beat_s: Final = 0.2
 _lost_s: Final = 6.0  # of beats that were not answered
 _settle_s: Final = 60.0
@@ -138,6 +139,30 @@ class Ssh:
                 self._hosts = []
                 raise
         return self._hosts
+
+    def survey(self) -> dict[str, dict[str, str | None]]:
+        """Node and host -> capability -> None or the reason why that host cannot, tried there.
+
+        Raises: InfrastructureError.
+        """
+        hosts = self.reach()
+
+        def ask(host: Host) -> dict[str, str | None]:
+            host.begin(_survey)
+            found: dict[str, str | None] = host.ask("survey", run=host.tag(_survey), timeout_s=_settle_s)
+            host.end(_close_s)
+            return {**found, "client-places": _no_places, "keep": _no_keep}
+
+        try:
+            with ThreadPoolExecutor(len(hosts)) as pool:
+                found = list(pool.map(ask, hosts))
+        finally:
+            for host in hosts:
+                with contextlib.suppress(InfrastructureError):  # the first error says more
+                    host.heal(_survey)
+                host.link.close()
+            self._hosts = []
+        return {host.link.says: one for host, one in zip(hosts, found, strict=True)}
 
     def create(
         self,

@@ -419,7 +419,7 @@ def test_without_root_there_are_the_faults_that_need_none(lab: Lab, tmp_path: Pa
         for name in ("block", "shape", "users", "cpu-limit"):
             assert str(cluster.capabilities[name]).startswith("on n1: "), name
         launch(cluster, 7100)
-        assert "7100" in lab.hosts[0].run(f"ps -u {PLAIN} -o args")
+        assert "7100" in lab.hosts[0].run(f"ps -wwu {PLAIN} -o args")
         for number in ("STOP", "CONT", "KILL"):
             cluster.signal("n1", number)
         cluster.start("n1")
@@ -505,6 +505,7 @@ def test_a_host_that_hears_nothing_undoes_what_faults_did_and_the_harness_is_tol
         assert cluster.unblock("f1")["pairs"] == 0
 
 
+@pytest.mark.slow
 def test_the_switch_outlives_an_agent_that_was_killed(lab: Lab, tmp_path: Path) -> None:
     with contextlib.suppress(InfrastructureError), made(lab, tmp_path, "tsshs2", silence_s=5) as cluster:
         launch(cluster, 7100)

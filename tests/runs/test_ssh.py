@@ -75,7 +75,7 @@ def test_the_demo_is_valid_every_fault_shows_and_no_key_is_told(lab: Lab, out: P
 
 
 def test_stale_reads_behind_a_partition_are_found(lab: Lab, out: Path) -> None:
-    control = ("--opt", "reads=serializable", "--faults", "partition", "--time", "8s", "--seed", "3")
+    control = ("--opt", "reads=serializable", "--faults", "partition", "--time", "6s", "--seed", "3")
     done = run(lab, out, *control)
     assert (done.code, done.results["verdict"]) == (1, "invalid")
     assert done.results["checks"]["linearizable"]["anomalies"]
@@ -142,6 +142,7 @@ def both(folder: Path) -> tuple[object, ...]:
     return (spec,)
 
 
+@pytest.mark.slow
 def test_a_killed_harness_is_undone_by_the_hosts_and_healed_later(
     lab: Lab, out: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +194,7 @@ def runners(tag: str) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_a_host_that_vanishes_is_reported_and_healed_when_it_is_back(lab: Lab, tmp_path: Path) -> None:
     process = start(lab, tmp_path, *both(tmp_path))
     gone = lab.hosts[1]
@@ -247,3 +249,16 @@ def test_what_cannot_be_had_ends_with_4_and_a_sentence_that_names_the_host(lab: 
         "client-places, which cannot be had here: clients of hosts over SSH all connect from"
         in done.results["error"]
     )
+
+
+def test_doctor_says_what_hosts_have(lab: Lab) -> None:
+    _, _, _, hosts, *options = lab.options
+    done = splitbrain("doctor", "--nodes", hosts, *options, "--json")
+    found = done.results["hosts"]
+    assert list(found) == [f"n{i} (root@10.44.0.{i})" for i in (1, 2, 3)]
+    for capabilities in found.values():
+        assert capabilities["block"] is None
+        assert capabilities["client-places"] == "clients of hosts over SSH all connect from this machine"
+    done = splitbrain("doctor", "--nodes", "root@10.44.0.9", *options, "--json")
+    assert done.code == 4
+    assert done.results["error"].startswith("n1 (root@10.44.0.9) cannot be reached: ")
