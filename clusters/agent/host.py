@@ -13,18 +13,16 @@ is open, and end with `splitbrain heal`, or after `LINGER_S`.
 from __future__ import annotations
 
 import contextlib
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
-from clusters.agent import clocks, hostclock, node
+from clusters.agent import clocks, hostclock, leaving, node
 from clusters.agent.atrest import AtRest
 from clusters.agent.estate import Answer, Refusal
 from clusters.agent.shaping import Shaper
@@ -48,7 +46,6 @@ _effect_s: Final = 5.0
 _beat_s: Final = 0.5  # how often the switch is shown that the harness lives, at the most
 _chunk: Final = 256 << 10  # of logs, in one answer
 _stopped: Final = frozenset({"T", "t"})
-_mark: Final = "agent"  # a file in a run's folder: the agent's pid and start time
 
 
 class State(NamedTuple):
@@ -222,7 +219,7 @@ class HostEstate(AtRest):
             except OSError as e:
                 problems.append(f"the rules of run {self._run} could not be removed: {e}")
         if self._home is not None and not problems:
-            problems += remove_home(self._run, self._home)
+            problems += leaving.remove_home(self._run, self._home)
         return problems
 
     # processes
@@ -538,51 +535,3 @@ def _until(done: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.001)
     return True
-
-
-def heal(run: str, home: Path) -> list[str]:
-    """Take away what a run has left on this host, whoever of it lives; sentences about what stayed."""
-    with contextlib.suppress(OSError, ValueError):
-        pid, start = map(int, (home / _mark).read_text().split())
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            procfs.send(pid, start, number)
-            if _until(partial(_shows, signal.SIGKILL, pid, start)):
-                break
-    problems = []
-    for what, remove in (
-        ("rules", partial(hostrules.discard, run)),
-        ("control groups", partial(cgroup.remove, run)),
-        ("loop devices", partial(loopdisk.detach, run)),
-    ):
-        try:
-            remove()
-        except OSError as e:
-            problems.append(f"{what} of run {run}: {e}")
-    problems += remove_home(run, home) if not problems else []
-    for problem in problems:
-        print(problem, file=sys.stderr, flush=True)
-    return problems
-
-
-def remove_home(run: str, home: Path) -> list[str]:
-    """Remove a run's folder; sentences about what stayed. One that is not a run's is left alone: it has the run's
-    name, stands in a folder `runs`, and an agent has noted itself there."""
-    if not home.exists():
-        return []
-    if not (
-        home.is_absolute() and home.name == run and home.parent.name == "runs" and (home / _mark).is_file()
-    ):
-        return [f"{home} does not look like the folder of run {run}, and was left alone"]
-    (home / "beat").unlink(missing_ok=True)  # the switch ends
-    try:
-        shutil.rmtree(home)
-    except OSError as e:
-        return [f"{home}: {e}"]
-    return []
-
-
-def note_pid(home: Path, pid: int) -> None:
-    """Let `heal` find the agent."""
-    stat = procfs.stat(pid)
-    home.mkdir(parents=True, exist_ok=True)
-    (home / _mark).write_text(f"{pid} {stat.start if stat else 0}")

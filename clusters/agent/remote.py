@@ -20,7 +20,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
-from clusters.agent import host
+from clusters.agent import host, leaving
 from clusters.agent.estate import Refusal
 from clusters.means import enclosure, kernel, userns
 
@@ -113,7 +113,7 @@ def rootless(home: Path) -> None:
         finally:
             sys.stderr.flush()
             os._exit(0)
-    host.note_pid(home, child)
+    leaving.note_pid(home, child)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.waitpid(child, 0)
@@ -139,9 +139,9 @@ def answer(lines: Lines, estate: host.HostEstate, request: dict[str, Any]) -> No
 if __name__ == "__main__":
     run, home, *how = sys.argv[1].removeprefix("splitbrain-"), Path(sys.argv[2]), *sys.argv[3:]
     if "heal" in how:
-        print(json.dumps(host.heal(run, home)))
+        print(json.dumps(leaving.heal(run, home)))
     elif "rootless" in how:
         rootless(home)
     else:
-        host.note_pid(home, os.getpid())
+        leaving.note_pid(home, os.getpid())
         main(home)

@@ -489,8 +489,8 @@ def test_a_host_that_hears_nothing_undoes_what_faults_did_and_the_harness_is_tol
         (paused,) = cluster.signal("n2", "STOP")
         (other,) = cluster.signal("n3", "STOP")
         agent = lab.hosts[2].run("cut -d' ' -f1 /var/tmp/splitbrain-root/runs/tsshs1n3/agent").strip()
-        lab.hosts[2].run(f"kill -STOP {agent}")  # so that on n3 there is nobody but the switch
         _silenced(cluster)
+        lab.hosts[2].run(f"kill -STOP {agent}")  # so that on n3 there is nobody but the switch
         assert "splitbrain_tsshs1n2" in lab.hosts[1].run("nft list tables")
         _wait(lambda: lab.hosts[1].run("nft list chain inet splitbrain_tsshs1n2 cut").count("drop") == 0)
         for host, state in ((lab.hosts[1], paused), (lab.hosts[2], other)):
