@@ -3,7 +3,7 @@
 PY := .venv/bin/python
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup demo test test-all lint bench fuzz-checkers soak plant lock docs wheel clean
+.PHONY: help setup demo test test-all lint bench fuzz-checkers soak track-record plant lock docs wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ fuzz-checkers: setup  ## a million random histories: engines, Porcupine and brut
 
 soak: setup  ## every workload and positive control, many seeds; resumable; KINDS=lock,set-docker:3 SEEDS=5
 	@$(PY) -m benchmarks.soak $(if $(KINDS),--kinds $(KINDS)) $(if $(SEEDS),--seeds $(SEEDS))
+
+track-record: setup  ## find every known bug again, and never its clean twin; docs/track-record.md; resumable; REPEAT=30
+	@.venv/bin/splitbrain bugs --all --repeat $(or $(REPEAT),10) --write docs/track-record.md
 
 plant: setup  ## plant a stale read into each recorded history of the soak: all must be found
 	@$(PY) -m benchmarks.plant

@@ -4,15 +4,18 @@
 
 A kind is a command line and the verdict that is wanted of it: `demo` and its control `stale` (reads that may be
 stale); each workload by its name, 20 s under partition, kill and pause in network namespaces, and as
-NAME-docker in containers; `together` (and `together-docker`), all survivable faults at once on five nodes for
-120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
+NAME-docker in containers; SYSTEM-WORKLOAD, on each system that can do it, 20 s under all that the system
+survives, together (what promises nothing: under partition, kill and pause), as SYSTEM-WORKLOAD-docker in
+containers and as SYSTEM-WORKLOAD-five on five nodes; `together` (and `together-docker`), all survivable faults
+at once on five nodes for 120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
 off, and `lock-fenced`, the same with fencing; `power-loss` of all nodes and of one, and its control
 `power-loss-unsafe`, an etcd that does not sync. Without `--kinds` all of them run, without `--seeds` each
 with a number of seeds of its own; KIND:N is N seeds of that kind.
 
 Seeds are drawn from the commit's hash, not from a favourite list. Every run's results are kept in
 `.soak/<commit>/`, so that an interrupted soak goes on where it stopped; `--table` only prints what
-there is. A row gives k of n with its 95% interval (Wilson).
+there is. A row gives k of n with its 95% interval (Wilson). Several soaks may go on at once, of different kinds; with
+`--no-admission` their runs do not wait for each other.
 """
 
 from __future__ import annotations
@@ -22,14 +25,15 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 
-from harness.core.seeds import subseed
-from splitbrain import registry
+from splitbrain import listing, registry, series
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -68,6 +72,23 @@ def kinds() -> dict[str, Kind]:
     out["power-loss-unsafe"] = Kind(
         (*lost, "--opt", "unsafe-no-fsync=true", "--expect", "invalid"), "invalid"
     )
+    return out | _of_systems()
+
+
+def _of_systems() -> dict[str, Kind]:
+    """Every workload on every system that has the operations for it."""
+    steps = ("--opt", "schedule.rounds=1", "--opt", "schedule.step_s=0.8")
+    out: dict[str, Kind] = {}
+    for system, row in listing.matrix().items():
+        defaults = {option.name: option.default for option in registry.describe("systems", system).options}
+        survives = any(p.families for p in registry.create("systems", system, defaults).promises)
+        faults = ("--faults", "walk:survivable", *steps) if survives else ("--faults", "partition,kill,pause")
+        for workload in (name for name, lacking in row.items() if lacking == [] and name != "noop"):
+            args = ("--system", system, "--workload", workload, *faults, "--time", "20s")
+            wanted = "valid" if survives else "invalid"
+            out[f"{system}-{workload}"] = Kind(args, wanted)
+            out[f"{system}-{workload}-docker"] = Kind((*args, "--provider", "docker"), wanted, seeds=2)
+            out[f"{system}-{workload}-five"] = Kind((*args, "--nodes", "5"), wanted, seeds=1)
     return out
 
 
@@ -89,27 +110,19 @@ def chosen(words: str | None, seeds: int | None) -> dict[str, Kind]:
     return out
 
 
-def commit() -> str:
-    """The commit that is tested."""
-    out = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
-    return out.stdout.strip()
-
-
 def folder(revision: str) -> Path:
     """Where a commit's runs and results are kept."""
-    return ROOT / ".soak" / revision[:12]
+    return ROOT / ".soak" / series.short(revision)
 
 
-def run_one(name: str, kind: Kind, seed: int, where: Path) -> dict[str, Any]:
-    """One run; its results object, kept on disk."""
-    kept = where / f"{name}-{seed}.json"
-    if kept.exists():
-        return dict(json.loads(kept.read_text()))
+def run_one(kind: Kind, seed: int, where: Path, more: Sequence[str] = ()) -> dict[str, Any]:
+    """One run; its results object."""
     command = [sys.executable, "-P", "-m", "splitbrain", "run", "--system", "etcd", "--nodes", "3"]
     command += [
         "--concurrency",
         "10",
         *kind.args,
+        *more,
         "--seed",
         str(seed),
         "--out",
@@ -119,20 +132,7 @@ def run_one(name: str, kind: Kind, seed: int, where: Path) -> dict[str, Any]:
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     results = dict(json.loads(done.stdout))
     results["exit"] = done.returncode
-    part = kept.with_suffix(".part")
-    part.write_text(json.dumps(results))
-    part.replace(kept)
     return results
-
-
-def interval(k: int, n: int) -> str:
-    """Wilson's 95% interval for k of n, in percent."""
-    if n == 0:
-        return "-"
-    z, p = 1.96, k / n
-    middle = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * ((p * (1 - p) / n + z * z / (4 * n * n)) ** 0.5) / (1 + z * z / n)
-    return f"{max(0, middle - half):.0%}-{min(1, middle + half):.0%}"
 
 
 def table(found: dict[str, list[dict[str, Any]]], chosen: dict[str, Kind], revision: str) -> Table:
@@ -158,7 +158,7 @@ def table(found: dict[str, list[dict[str, Any]]], chosen: dict[str, Kind], revis
         changes = [r["leader_changes"] for r in runs if r.get("leader_changes") is not None]
         ops = [r["ops"] for r in runs if r.get("ops")]
         seconds = [r["seconds"] for r in runs if r.get("seconds")]
-        row = [str(len(runs)), f"{met} of {len(runs)} {wanted}", interval(met, len(runs))]
+        row = [str(len(runs)), f"{met} of {len(runs)} {wanted}", series.percent(met, len(runs))]
         row += [str(verdicts.count(v)) for v in ("valid", "invalid", "unknown")] + [str(errors)]
         row += [f"{min(changes)} to {max(changes)}" if changes else "-"]
         row += [f"{statistics.median(x):,.0f}" if x else "-" for x in (ops, seconds)]
@@ -173,19 +173,22 @@ def main() -> None:
     parser.add_argument("--kinds", default=None)
     parser.add_argument("--table", action="store_true")
     parser.add_argument("--commit", default=None)
+    parser.add_argument("--no-admission", action="store_true")
     args = parser.parse_args()
-    revision = args.commit or commit()
+    revision = args.commit or series.revision()
     where = folder(revision)
     where.mkdir(parents=True, exist_ok=True)
     console = Console(width=None if sys.stdout.isatty() else 160)
     wanted = chosen(args.kinds, args.seeds)
+    more = ("--no-admission",) if args.no_admission else ()
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in wanted}
     for n in range(max(kind.seeds for kind in wanted.values())):  # a first seed of each kind before a second
         for name, kind in wanted.items():
-            seed = subseed(int(revision, 16), name, n) >> 33
-            if n >= kind.seeds or (args.table and not (where / f"{name}-{seed}.json").exists()):
+            seed = series.seed(revision, name, n)
+            path = where / f"{name}-{seed}.json"
+            if n >= kind.seeds or (args.table and not path.exists()):
                 continue
-            results = run_one(name, kind, seed, where)
+            results = series.keep(path, partial(run_one, kind, seed, where, more))
             found[name].append(results)
             if not args.table:
                 console.print(

@@ -4,7 +4,9 @@ The nodes' logs were searched by the system's own patterns when they were collec
 `crash` is a panic or a fatal error, `corruption` a message about corrupt data. Being killed leaves no
 such line. So a crash is a violation, unless the node's processes were being killed at that moment
 (from the kill until its own next `start`; logs are noted ten times a second, hence half a second of slack),
-or a fault had been applied before it that the system does not promise to survive: then it is an observation.
+or it was denied what it cannot do without, such as room on its disk (as long as that lasts, however often it is
+started meanwhile), or a fault had been applied before it that the system does not promise to survive: then it
+is an observation.
 A message about corruption is a violation, unless something had corrupted data on purpose, which a good
 system reports, or such a fault went before.
 
@@ -34,9 +36,9 @@ LOGS: Final = Descriptor(
     summary="no node crashed that no fault crashed, and none says that its data are corrupt",
     target="checkers.logs:Logs",
 )
-_killing: Final = frozenset(  # they end a node's processes, or leave them nothing better to do than to end
-    {"kill", "walk", "power-loss", "crash-point", "disk-full", "read-only", "disk-error"}
-)
+_killing: Final = frozenset({"kill", "walk", "power-loss", "crash-point"})  # they end a node's processes
+# They leave them nothing better to do than to end.
+_denying: Final = frozenset({"disk-full", "read-only", "disk-error", "fd-limit", "memory-pressure"})
 _corrupting: Final = frozenset({"bit-flip", "truncate", "power-loss", "wipe", "rollback"})
 _slack_ns: Final = 500_000_000
 _shown_ops: Final = 5
@@ -105,7 +107,11 @@ def _excuse(event: LogEvent, faults: Sequence[FaultRecord], starts: Sequence[int
             if corrupts and begin <= event.time:
                 return f"after {f.family} {f.fault} had corrupted what it could ({f.says})"
             continue
-        if f.family not in _killing or event.node not in f.nodes:
+        if event.node not in f.nodes:
+            continue
+        if f.family in _denying and begin <= event.time <= (f.undone or event.time) + _slack_ns:
+            return f"while {f.family} {f.fault} kept it from working ({f.says})"
+        if f.family not in _killing:
             continue
         # Whatever it says after it was started again it says by itself.
         again = min((t for t in starts if t > (f.applied or 0)), default=None)

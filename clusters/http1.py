@@ -1,4 +1,4 @@
-"""One HTTP/1.1 connection for one worker: POST a body, get status and body, within a deadline.
+"""One HTTP/1.1 connection for one worker: send a request, get status and body, within a deadline.
 
 Written out because of what libraries do unasked: they retry, reconnect, follow redirects and pool,
 and each of these turns an operation of known outcome into one of unknown outcome. And because of
@@ -19,10 +19,12 @@ from __future__ import annotations
 import errno
 import select
 import socket
+from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
 _head_most: Final = 64 * 1024  # bytes; a longer head is no answer of a server that we know
+_heads_most: Final = 1000  # kept, of different requests
 _body_most: Final = 64 * 1024 * 1024
 _hex: Final = frozenset(b"0123456789abcdef")
 _words: Final = {
@@ -54,13 +56,16 @@ class Lost(OSError):
 
 
 class Connection:
-    """To one address and port, for one thread. Connects on the first request."""
+    """To one address and port, for one thread, with `headers` in every request. Connects on the first one."""
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, headers: Mapping[str, str] | None = None) -> None:
         self._to = (address, port)
         self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
         host = f"[{address}]" if ":" in address else address
-        self._rest = f" HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: "
+        fields = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+        if "content-type" not in {name.lower() for name in headers or {}}:
+            fields = f"Content-Type: application/json\r\n{fields}"
+        self._rest = f" HTTP/1.1\r\nHost: {host}:{port}\r\n{fields}Content-Length: "
         self._heads: dict[str, bytes] = {}
         self._sock: socket.socket | None = None
         self._poll = select.poll()
@@ -77,9 +82,13 @@ class Connection:
 
         Raises: NotSent, Lost. The connection is closed then.
         """
+        return self.request("POST", path, body, timeout_s)
+
+    def request(self, method: str, path: str, body: bytes, timeout_s: float) -> tuple[int, bytes]:
+        """The same with another method (but HEAD, whose answers have lengths and no bodies)."""
         deadline = monotonic() + timeout_s
         try:
-            return self._answer(self._asked(path, body, deadline), deadline)
+            return self._answer(self._asked(path, body, deadline, method), deadline)
         except BaseException:
             self.close()
             raise
@@ -100,11 +109,14 @@ class Connection:
             self.close()
             raise
 
-    def _asked(self, path: str, body: bytes, deadline: float) -> socket.socket:
+    def _asked(self, path: str, body: bytes, deadline: float, method: str = "POST") -> socket.socket:
         """The connection, with the whole request sent on it."""
-        head = self._heads.get(path)
+        line = f"{method} {path}"
+        head = self._heads.get(line)
         if head is None:
-            head = self._heads[path] = f"POST {path}{self._rest}".encode()
+            if len(self._heads) >= _heads_most:  # where paths hold keys there may be any number
+                self._heads.clear()
+            head = self._heads[line] = f"{line}{self._rest}".encode()
         sock = self._connected(deadline)
         self._send(sock, b"%b%d\r\n\r\n%b" % (head, len(body), body))
         return sock
@@ -216,6 +228,8 @@ def _head(sock: socket.socket, deadline: float) -> tuple[int, bytes, bytes]:
 def _sized(sock: socket.socket, head: bytes, data: bytes, deadline: float) -> tuple[bytes, bytes]:
     """A body whose length the head states, and what came after it."""
     length = _header(head, b"content-length")
+    if length is None and head[9:12] == b"204":  # which has no body, and need not say so
+        length = b"0"
     if length is None:
         raise Lost("garbage: no length")
     if not length.isdigit() or int(length) > _body_most:

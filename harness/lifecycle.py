@@ -161,6 +161,15 @@ def _with_a_hint(error: str, run_dir: Path) -> str:
     )
 
 
+def _wanting(names: Sequence[str], need: str) -> str:
+    """Who needs what.
+
+    >>> _wanting(["kill", "pause"], "signal")
+    'kill, pause need signal'
+    """
+    return f"{', '.join(names)} need{'s' if len(names) == 1 else ''} {need}"
+
+
 class _Run:
     """One run's state, phase by phase."""
 
@@ -238,18 +247,25 @@ class _Run:
             self.ledger.released(kind, name)
 
     def _refuse_what_cannot_be_had(self) -> None:
-        """Raises: MissingCapability that names every fault's every missing need, and --keep's."""
+        """Raises: MissingCapability that names every fault's every missing need, and --keep's, and each reason
+        once."""
         have = self.outcome.capabilities
-        needs = [(name, need) for name, fault in self.parts.faults.items() for need in sorted(fault.needs)]
+        wanted = [(name, need) for name, fault in self.parts.faults.items() for need in sorted(fault.needs)]
         if self.left is not None:
-            needs.append(("--keep", "keep"))
-        missing = [
-            f"{name} needs {need}, which cannot be had here: {have.get(need, 'this provider has no such thing')}"
-            for name, need in needs
-            if have.get(need, "no") is not None
-        ]
+            wanted.append(("--keep", "keep"))
+        missing: dict[str, dict[str, list[str]]] = {}
+        for name, need in wanted:
+            reason = have.get(need, "this provider has no such thing")
+            if reason is not None:
+                missing.setdefault(reason, {}).setdefault(need, []).append(name)
         if missing:
-            raise MissingCapability("; ".join(missing))
+            raise MissingCapability(
+                "; ".join(
+                    f"{' and '.join(_wanting(names, need) for need, names in needs.items())}, which cannot be had"
+                    f" here: {reason}"
+                    for reason, needs in missing.items()
+                )
+            )
 
     def _start(self) -> None:
         self.journal.phase("start")
@@ -426,6 +442,8 @@ class _Run:
                 self.cluster, waiting, lambda name: self.system.ready(waiting[name], 1.0), wait_s=3.0
             )
             for name, answer in answers.items():
+                if watch_exits and isinstance(answer, InfrastructureError):
+                    raise answer  # not the node's doing, and no better next time
                 if isinstance(answer, Exception):
                     said[waiting[name].name] = str(answer) or type(answer).__name__
                 else:

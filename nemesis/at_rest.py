@@ -15,13 +15,14 @@ should.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
-from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.fault import Evidence, FaultContext, Phase, Plan
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 _NEEDS: Final = frozenset({"at-rest", "signal", "restart"})
 _FILES: Final = Option(
@@ -62,14 +63,12 @@ ROLLBACK: Final = Descriptor(
         ),
     ),
 )
-_WAIT_S: Final = 0.5  # for new processes to appear
-_POLL_S: Final = 0.01
 _sleep = time.sleep
 
 _Sums = Mapping[str, Mapping[str, str]]  # node -> file -> checksum
 
 
-class _AtRest(targets.OnNodes):
+class _AtRest(_node_fault.NodeFault, ABC):
     """What the four have in common."""
 
     name: str
@@ -85,18 +84,18 @@ class _AtRest(targets.OnNodes):
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{whom} killed, to be started again {self._with()}{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{whom} killed, to be started again {self._with()}{doubt}",
             args=self._args(ctx),
-            undo=tuple(Undo("start", {"node": node}) for node in chosen),
+            undo=_node_fault.each(chosen, "start"),
         )
 
+    @abstractmethod
     def _with(self) -> str:
-        raise NotImplementedError
+        """What a node comes back with, for a sentence."""
 
     def _args(self, ctx: FaultContext) -> dict[str, Any]:
         return {"given": {}, "age_s": None}
@@ -114,14 +113,11 @@ class _AtRest(targets.OnNodes):
             disk.tamper(node, self.name, plan.args["given"])
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
-        found = _processes(ctx, plan)
         if phase == "before":
-            says = f"running: {_named(found)}"
-            return Evidence(phase=phase, effect=None, says=says, facts={"processes": found})
-        earlier = ctx.before.facts if ctx.before is not None else {}
-        old = [p for p in earlier.get("processes", ()) if p["alive"]]
-        if phase == "after":
-            return _after(ctx, plan, old)
+            return _node_fault.before(ctx, plan)
+        if phase == "after":  # whether processes run again; the damage stays
+            return _node_fault.after(ctx, plan)
+        old, found = _node_fault.ran(ctx), _node_fault.processes(ctx, plan)
         left = self._left.pop(plan.fault, {})
         changed: dict[str, list[str]] = {}
         as_it_should = bool(left)
@@ -206,29 +202,3 @@ class Rollback(_AtRest):
 
 def _size(sums: Mapping[str, str], file: str) -> int:
     return int(sums.get(file, "-1:").partition(":")[0])
-
-
-def _after(ctx: FaultContext, plan: Plan, old: list[dict[str, Any]]) -> Evidence:
-    """Whether processes run again; the damage stays."""
-    deadline = time.monotonic() + _WAIT_S
-    while True:
-        found = _processes(ctx, plan)
-        running = {(p["node"], p["name"]) for p in found if p["alive"]}
-        missing = [p for p in old if (p["node"], p["name"]) not in running]
-        if not missing or time.monotonic() > deadline:
-            break
-        _sleep(_POLL_S)
-    says = f"does not run again: {_named(missing)}" if missing else f"running: {_named(found)}"
-    return Evidence(phase="after", effect=bool(missing), says=says, facts={"processes": found})
-
-
-def _processes(ctx: FaultContext, plan: Plan) -> list[dict[str, Any]]:
-    return [
-        {"node": node, "name": s.name, "pid": s.pid, "start": s.start, "alive": s.alive}
-        for node in plan.nodes
-        for s in ctx.cluster.process.state(node)
-    ]
-
-
-def _named(processes: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{p['name']} ({p['pid']}) on {p['node']}" for p in processes) or "nothing"

@@ -15,8 +15,8 @@ from __future__ import annotations
 from typing import ClassVar, Final
 
 from harness.core.descriptor import Descriptor
-from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
-from nemesis import targets
+from harness.core.fault import Evidence, FaultContext, Phase, Plan
+from nemesis import _node_fault, targets
 
 _NEEDS: Final = frozenset({"loop-disk", "restart"})
 DISK_FULL: Final = Descriptor(
@@ -42,7 +42,7 @@ DISK_ERROR: Final = Descriptor(
 )
 
 
-class _BadDisk(targets.OnNodes):
+class _BadDisk(_node_fault.NodeFault):
     """What the three have in common."""
 
     name: str
@@ -55,14 +55,13 @@ class _BadDisk(targets.OnNodes):
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{self.says} {whom}{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{self.says} {whom}{doubt}",
             args={"error": self.error},
-            undo=tuple(Undo(do, {"node": node}) for node in chosen for do in ("mend", "start")),
+            undo=_node_fault.each(chosen, "mend", "start"),
         )
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:

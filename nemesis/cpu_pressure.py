@@ -9,13 +9,13 @@ Proof: the limit is read back, and the kernel counts periods in which the node m
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 CPU_PRESSURE: Final = Descriptor(
     name="cpu-pressure",
@@ -37,7 +37,7 @@ _WAIT_S: Final = 0.9  # for the limit to be met
 _POLL_S: Final = 0.02
 
 
-class CpuPressure(targets.OnNodes):
+class CpuPressure(_node_fault.NodeFault):
     """Limits the processor time of nodes, and lifts that."""
 
     name = "cpu-pressure"
@@ -49,12 +49,11 @@ class CpuPressure(targets.OnNodes):
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
         percent = float(self.options.get("cpu_percent", 5.0))
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{whom} limited to {percent:g} % of a processor{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{whom} limited to {percent:g} % of a processor{doubt}",
             args={"cpus": percent / 100},
             undo=(Undo("unlimit", {"fault": ctx.fault}),),
         )
@@ -64,19 +63,13 @@ class CpuPressure(targets.OnNodes):
             ctx.cluster.limits.limit(plan.fault, node, "cpu", plan.args["cpus"])
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
-        before: dict[str, Any] = ctx.before.facts.get("nodes", {}) if ctx.before is not None else {}
-        deadline = time.monotonic() + _WAIT_S
-        while True:
-            now = {node: dict(ctx.cluster.limits.usage(node, "cpu")) for node in plan.nodes}
-            hit = {
-                node: now[node]["throttled"] - was["throttled"]
-                for node, was in before.items()
-                if targets.tighter(now[node]["limit"], was["limit"])
-            }
-            met = bool(hit) and hit.keys() == now.keys() and all(hit.values())
-            if phase != "during" or met or not before or time.monotonic() > deadline:
-                break
-            time.sleep(_POLL_S)
+        wait_s = _WAIT_S if phase == "during" and ctx.before is not None else 0.0
+        look = partial(self._look, ctx, plan, phase)
+        return _node_fault.watched(look, wait_s=wait_s, poll_s=_POLL_S)
+
+    def _look(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
+        now, hit = _node_fault.met(ctx, plan, "cpu", "throttled")
+        met = bool(hit) and hit.keys() == now.keys() and all(hit.values())
         says = "; ".join(f"{node} {_words(use)}" for node, use in now.items())
         facts = {"nodes": now}
         if phase == "before":

@@ -14,7 +14,7 @@ from typing import Any, Final
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 CRASH_LOOP: Final = Descriptor(
     name="crash-loop",
@@ -30,10 +30,8 @@ CRASH_LOOP: Final = Descriptor(
 _WAIT_S: Final = 0.9  # beyond what one life and death take by the plan
 _POLL_S: Final = 0.005
 
-_Key = tuple[str, int, int]  # node, pid, start
 
-
-class CrashLoop(targets.OnNodes):
+class CrashLoop(_node_fault.NodeFault):
     """Kills the processes of nodes each time they come up, and starts them for good in the end."""
 
     name = "crash-loop"
@@ -45,16 +43,15 @@ class CrashLoop(targets.OnNodes):
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
         up_s, down_s = float(self.options.get("up_s", 0.3)), float(self.options.get("down_s", 0.1))
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{whom} killed again {up_s:g} s after each start{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{whom} killed again {up_s:g} s after each start{doubt}",
             args={"up_s": up_s, "down_s": down_s},
             undo=(
                 Undo("unloop", {"fault": ctx.fault}),
-                *(Undo("start", {"node": node}) for node in chosen),
+                *_node_fault.each(chosen, "start"),
             ),
         )
 
@@ -63,38 +60,31 @@ class CrashLoop(targets.OnNodes):
             ctx.cluster.process.loop(plan.fault, node, up_s=plan.args["up_s"], down_s=plan.args["down_s"])
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
-        found = targets.processes(ctx, plan)
         if phase == "before":
-            says = f"running: {targets.named([p for p in found if p['alive']])}"
-            return Evidence(phase=phase, effect=None, says=says, facts={"processes": found})
-        earlier = ctx.before.facts if ctx.before is not None else {}
-        old = [p for p in earlier.get("processes", ()) if p["alive"]]
-        if phase == "during":
-            return self._during(ctx, plan, old)
-        deadline = time.monotonic() + _WAIT_S
-        while True:
-            evidence = targets.back(old, found)
-            if not evidence.effect or not old or time.monotonic() > deadline:
-                return evidence
-            time.sleep(_POLL_S)
-            found = targets.processes(ctx, plan)
+            return _node_fault.before(ctx, plan)
+        if phase == "after":
+            return _node_fault.after(ctx, plan)
+        old = _node_fault.ran(ctx)
+        return self._during(ctx, plan, old)
 
     def _during(self, ctx: FaultContext, plan: Plan, old: list[dict[str, Any]]) -> Evidence:
         """Look until every node has lost a process that was not there before."""
-        known = {_key(p) for p in old}
-        seen: dict[str, set[_Key]] = {node: set() for node in plan.nodes}
-        ended: dict[str, set[_Key]] = {node: set() for node in plan.nodes}
+        known = {_node_fault.key(p) for p in old}
+        seen: dict[str, set[_node_fault.Key]] = {node: set() for node in plan.nodes}
+        ended: dict[str, set[_node_fault.Key]] = {node: set() for node in plan.nodes}
         deadline = time.monotonic() + _WAIT_S + plan.args["up_s"] + plan.args["down_s"]
         while True:
-            found = targets.processes(ctx, plan)
-            alive = {_key(p) for p in found if p["alive"]}
+            found = _node_fault.processes(ctx, plan)
+            alive = {_node_fault.key(p) for p in found if p["alive"]}
             for node in plan.nodes:
                 now = {key for key in alive if key[0] == node}
-                ended[node] |= {_key(p) for p in found if p["node"] == node and p["exit"] is not None}
+                ended[node] |= {
+                    _node_fault.key(p) for p in found if p["node"] == node and p["exit"] is not None
+                }
                 ended[node] |= seen[node] - now
                 seen[node] |= now
             lost = {node: ended[node] - known for node in plan.nodes}
-            left = targets.surviving(old, found)
+            left = _node_fault.surviving(old, found)
             effect = bool(old) and not left and all(lost[p["node"]] for p in old)
             if effect or not old or time.monotonic() > deadline:
                 break
@@ -102,12 +92,8 @@ class CrashLoop(targets.OnNodes):
         if not old:
             says = "no process ran before, so none could be killed"
         elif left:
-            says = f"still running: {targets.named(left)}"
+            says = f"still running: {_node_fault.named(left)}"
         else:
             counts = ", ".join(f"{len(lost[node])} on {node}" for node in plan.nodes)
-            says = f"gone: {targets.named(old)}; came up and were gone again since: {counts}"
+            says = f"gone: {_node_fault.named(old)}; came up and were gone again since: {counts}"
         return Evidence(phase="during", effect=effect, says=says, facts={"processes": found})
-
-
-def _key(p: dict[str, Any]) -> _Key:
-    return p["node"], p["pid"], p["start"]

@@ -3,7 +3,8 @@
 A kill from outside hits a program mostly while it waits. What goes wrong between two writes that belong
 together goes wrong in microseconds that such a kill never meets; a death at a system call's entry does, and
 walking N through does for any unmodified program what failpoints do for one that has them. N counts from
-the moment of attaching, in each thread by itself, since a tracer counts so.
+the moment of attaching, in each thread by itself, since strace counts so; who counts over a process has to hold
+every call back until it is counted, which is another fault.
 
 Proof: the process ended by SIGKILL, which nobody has sent from outside (a tracer that does nothing is all
 there is), within the time that the fault gave it.
@@ -16,15 +17,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
-from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.fault import Evidence, FaultContext, Phase, Plan
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _calls, _node_fault, targets
 
-_CALLS: Final[Mapping[str, tuple[str, ...]]] = {
-    "sync": ("fsync", "fdatasync"),
-    "write": ("write", "pwrite64", "writev", "pwritev"),
-    "rename": ("rename", "renameat", "renameat2"),
-}
 CRASH_POINT: Final = Descriptor(
     name="crash-point",
     summary="the system's processes on some nodes die at their Nth sync, write or rename; then start them again",
@@ -39,17 +35,16 @@ CRASH_POINT: Final = Descriptor(
             most=100_000,
             summary="at which call they die, counted in each thread; 0: one of the first 20, by the seed",
         ),
-        Option(name="at", default="sync", choices=tuple(_CALLS), summary="what call they die at"),
+        _calls.at("sync", "write", "rename"),
+        _calls.FILES,
     ),
 )
 _MOST: Final = 20
 _DIE_S: Final = 3.0  # for as many calls to be made
-_WAIT_S: Final = 0.5  # for new processes to appear
-_POLL_S: Final = 0.01
 _KILLED: Final = -9
 
 
-class CrashPoint(targets.OnNodes):
+class CrashPoint(_node_fault.NodeFault):
     """Has processes die in the midst of what they write."""
 
     name = "crash-point"
@@ -58,81 +53,51 @@ class CrashPoint(targets.OnNodes):
     glyph = "✂"
     colour = "disk"
 
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        super().__init__(options)
+        self._calls, self._files, self._words = _calls.asked(options)
+
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
         drawn, given = ctx.rng.randint(1, _MOST), self.options.get("nth", 0)
-        nth, at = given or drawn, self.options.get("at", "sync")
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{whom} to die at {at} number {nth} of a thread, and to be started again{doubt}",
-            args={"calls": list(_CALLS[at]), "nth": nth},
-            undo=tuple(
-                step
-                for node in chosen
-                for step in (
-                    Undo("untrace", {"fault": ctx.fault, "node": node}),
-                    Undo("start", {"node": node}),
-                )
+        nth = given or drawn
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{whom} to die when a thread comes to its {self._words} number {nth}, and to be started again{doubt}",
+            args={"calls": self._calls, "files": self._files, "nth": nth},
+            undo=(
+                *_node_fault.each(chosen, "untrace", fault=ctx.fault),
+                *_node_fault.each(chosen, "start"),
             ),
         )
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         """Attach to all, and give them the time to die."""
         for node in plan.nodes:
-            ctx.cluster.tracer.trace(
-                plan.fault, node, plan.args["calls"], f"signal=KILL:when={plan.args['nth']}"
-            )
+            what = f"signal=KILL:when={plan.args['nth']}"
+            ctx.cluster.tracer.trace(plan.fault, node, plan.args["calls"], what, files=plan.args["files"])
         deadline = time.monotonic() + _DIE_S
-        while time.monotonic() < deadline and any(p["alive"] for p in _processes(ctx, plan)):
-            time.sleep(_POLL_S)
+        while time.monotonic() < deadline and any(p["alive"] for p in _node_fault.processes(ctx, plan)):
+            time.sleep(_node_fault.POLL_S)
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
-        found = _processes(ctx, plan)
         if phase == "before":
-            facts = {"processes": found}
-            return Evidence(phase=phase, effect=None, says=f"running: {_named(found)}", facts=facts)
-        earlier = ctx.before.facts if ctx.before is not None else {}
-        old = [p for p in earlier.get("processes", ()) if p["alive"]]
+            return _node_fault.before(ctx, plan)
         if phase == "after":
-            return _after(ctx, plan, old)
-        ended = {(p["node"], p["pid"], p["start"]): p["exit"] for p in found if not p["alive"]}
-        left = [p for p in old if (p["node"], p["pid"], p["start"]) not in ended]
-        otherwise = [p for p in old if ended.get((p["node"], p["pid"], p["start"]), _KILLED) != _KILLED]
+            return _node_fault.after(ctx, plan)
+        old, found = _node_fault.ran(ctx), _node_fault.processes(ctx, plan)
+        ended = {_node_fault.key(p): p["exit"] for p in found if not p["alive"]}
+        left = [p for p in old if _node_fault.key(p) not in ended]
+        otherwise = [p for p in old if ended.get(_node_fault.key(p), _KILLED) != _KILLED]
         if not old:
             says = "no process ran before, so none could die"
         elif left:
-            says = f"did not make as many calls: {_named(left)}"
+            says = f"did not make as many calls: {_node_fault.named(left)}"
         elif otherwise:
-            says = f"ended otherwise than by SIGKILL: {_named(otherwise)}"
+            says = f"ended otherwise than by SIGKILL: {_node_fault.named(otherwise)}"
         else:
-            says = f"died: {_named(old)}"
+            says = f"died: {_node_fault.named(old)}"
         effect = bool(old) and not left and not otherwise
         return Evidence(phase=phase, effect=effect, says=says, facts={"processes": found})
-
-
-def _after(ctx: FaultContext, plan: Plan, old: list[dict[str, Any]]) -> Evidence:
-    deadline = time.monotonic() + _WAIT_S
-    while True:
-        found = _processes(ctx, plan)
-        running = {(p["node"], p["name"]) for p in found if p["alive"]}
-        missing = [p for p in old if (p["node"], p["name"]) not in running]
-        if not missing or time.monotonic() > deadline:
-            break
-        time.sleep(_POLL_S)
-    says = f"not started again: {_named(missing)}" if missing else f"running: {_named(found)}"
-    return Evidence(phase="after", effect=bool(missing), says=says, facts={"processes": found})
-
-
-def _processes(ctx: FaultContext, plan: Plan) -> list[dict[str, Any]]:
-    return [
-        {"node": node, "name": s.name, "pid": s.pid, "start": s.start, "exit": s.exit, "alive": s.alive}
-        for node in plan.nodes
-        for s in ctx.cluster.process.state(node)
-    ]
-
-
-def _named(processes: list[dict[str, Any]]) -> str:
-    return ", ".join(f"{p['name']} ({p['pid']}) on {p['node']}" for p in processes) or "nothing"

@@ -11,13 +11,13 @@ each process has open, counted in /proc/PID/fd, none below it is free.
 
 from __future__ import annotations
 
-import time
+from functools import partial
 from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 FD_LIMIT: Final = Descriptor(
     name="fd-limit",
@@ -39,7 +39,7 @@ _WAIT_S: Final = 0.9  # for what had just been closed to be taken
 _POLL_S: Final = 0.02
 
 
-class FdLimit(targets.OnNodes):
+class FdLimit(_node_fault.NodeFault):
     """Limits the descriptors of the processes of nodes, and lifts that."""
 
     name = "fd-limit"
@@ -52,16 +52,15 @@ class FdLimit(targets.OnNodes):
         chosen, whom, doubt = self.choose(ctx, target)
         headroom = int(self.options.get("headroom", 0))
         says = f"{whom} left {headroom or 'no'} file descriptor{'' if headroom == 1 else 's'} to open"
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=says + doubt,
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            says + doubt,
             args={"headroom": headroom},
             undo=(
                 Undo("unlimit", {"fault": ctx.fault}),
-                *(Undo("start", {"node": node}) for node in chosen),
+                *_node_fault.each(chosen, "start"),
             ),
         )
 
@@ -70,19 +69,18 @@ class FdLimit(targets.OnNodes):
             ctx.cluster.limits.limit(plan.fault, node, "descriptors", plan.args["headroom"])
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
+        wait_s = _WAIT_S if phase == "during" and ctx.before is not None else 0.0
+        look = partial(self._look, ctx, plan, phase)
+        return _node_fault.watched(look, wait_s=wait_s, poll_s=_POLL_S)
+
+    def _look(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         before = ctx.before.facts.get("processes", ()) if ctx.before is not None else ()
-        was = {_key(p): p for p in before}
-        deadline = time.monotonic() + _WAIT_S
-        while True:
-            found = _processes(ctx, plan)
-            lower = [
-                p for p in found if _key(p) in was and targets.tighter(p["limit"], was[_key(p)]["limit"])
-            ]
-            full = [p for p in lower if p["room"] <= plan.args["headroom"]]
-            met = bool(was) and len(full) == len(was)
-            if phase != "during" or met or not was or time.monotonic() > deadline:
-                break
-            time.sleep(_POLL_S)
+        was = {_node_fault.key(p): p for p in before}
+        found = _processes(ctx, plan)
+        old = [(p, was[_node_fault.key(p)]) for p in found if _node_fault.key(p) in was]
+        lower = [now for now, then in old if _node_fault.tighter(now["limit"], then["limit"])]
+        full = [p for p in lower if p["room"] <= plan.args["headroom"]]
+        met = bool(was) and len(full) == len(was)
         says = ", ".join(
             f"{p['name']} on {p['node']} has {p['open']} open, limit {p['limit']}" for p in found
         )
@@ -96,7 +94,3 @@ def _processes(ctx: FaultContext, plan: Plan) -> list[dict[str, Any]]:
         for node in plan.nodes
         for one in ctx.cluster.limits.usage(node, "descriptors")["processes"]
     ]
-
-
-def _key(p: dict[str, Any]) -> tuple[str, int, int]:
-    return p["node"], p["pid"], p["start"]

@@ -22,7 +22,7 @@ from typing import Any, Final
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 KILL: Final = Descriptor(
     name="kill",
@@ -51,11 +51,9 @@ KILL: Final = Descriptor(
         ),
     ),
 )
-_WAIT_S: Final = 0.5  # for the kernel to take a process apart, and for a new one to appear
-_POLL_S: Final = 0.01
 
 
-class Kill(targets.OnNodes):
+class Kill(_node_fault.NodeFault):
     """Kills the processes of nodes, and starts them again."""
 
     name = "kill"
@@ -87,12 +85,11 @@ class Kill(targets.OnNodes):
             late = ctx.rng.choice(pool)
             after_s = round(ctx.rng.uniform(stagger_s / 2, stagger_s), 3)
             says += f", {late} {after_s:g} s after the others"
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=says + doubt,
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            says + doubt,
             args={"signal": "KILL", "soon": _starts(soon, late, after_s)},
             undo=tuple(
                 Undo("start", step) for step in _starts(chosen, "" if late in soon else late, after_s)
@@ -109,18 +106,14 @@ class Kill(targets.OnNodes):
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         if phase == "before":
-            found = targets.processes(ctx, plan)
-            says = f"running: {targets.named([p for p in found if p['alive']])}"
-            return Evidence(phase=phase, effect=None, says=says, facts={"processes": found})
-        earlier = ctx.before.facts if ctx.before is not None else {}
-        old = [p for p in earlier.get("processes", ()) if p["alive"]]
-        deadline = time.monotonic() + _WAIT_S
-        while True:
-            found = targets.processes(ctx, plan)
-            evidence = _gone(old, found) if phase == "during" else targets.back(old, found)
-            if evidence.effect is (phase == "during") or not old or time.monotonic() > deadline:
-                return evidence
-            time.sleep(_POLL_S)
+            return _node_fault.before(ctx, plan)
+        if phase == "after":
+            return _node_fault.after(ctx, plan)
+        old = _node_fault.ran(ctx)
+        return _node_fault.watched(
+            lambda: _gone(old, _node_fault.processes(ctx, plan)),
+            wait_s=None if old else 0.0,
+        )
 
 
 def _starts(nodes: list[str] | tuple[str, ...], late: str, after_s: float) -> list[dict[str, Any]]:
@@ -135,13 +128,13 @@ def _starts(nodes: list[str] | tuple[str, ...], late: str, after_s: float) -> li
 
 def _gone(old: list[dict[str, Any]], found: list[dict[str, Any]]) -> Evidence:
     """Whether all of `old` have ended; that there were any belongs to it."""
-    left = targets.surviving(old, found)
+    left = _node_fault.surviving(old, found)
     if not old:
         says = "no process ran before, so none could be killed"
     elif left:
-        says = f"still running: {targets.named(left)}"
+        says = f"still running: {_node_fault.named(left)}"
     else:
-        says = f"gone from the kernel's table: {targets.named(old)}"
+        says = f"gone from the kernel's table: {_node_fault.named(old)}"
         new = [p for p in found if p["alive"]]
-        says += f"; running: {targets.named(new)}" if new else ""
+        says += f"; running: {_node_fault.named(new)}" if new else ""
     return Evidence(phase="during", effect=bool(old) and not left, says=says, facts={"processes": found})

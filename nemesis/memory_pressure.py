@@ -13,12 +13,13 @@ met it.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 MEMORY_PRESSURE: Final = Descriptor(
     name="memory-pressure",
@@ -43,7 +44,7 @@ _MB: Final = 1e6
 _FULL: Final = 0.9  # of the limit
 
 
-class MemoryPressure(targets.OnNodes):
+class MemoryPressure(_node_fault.NodeFault):
     """Limits the memory of nodes, and lifts that."""
 
     name = "memory-pressure"
@@ -55,16 +56,15 @@ class MemoryPressure(targets.OnNodes):
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         chosen, whom, doubt = self.choose(ctx, target)
         room_mb = float(self.options.get("room_mb", 16.0))
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{whom} kept at a limit of memory, {room_mb:g} MB above what is needed now{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{whom} kept at a limit of memory, {room_mb:g} MB above what is needed now{doubt}",
             args={"room": int(room_mb * _MB)},
             undo=(
                 Undo("unlimit", {"fault": ctx.fault}),
-                *(Undo("start", {"node": node}) for node in chosen),
+                *_node_fault.each(chosen, "start"),
             ),
         )
 
@@ -79,22 +79,17 @@ class MemoryPressure(targets.OnNodes):
             time.sleep(_POLL_S)
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
+        wait_s = _WAIT_S if phase == "during" and ctx.before is not None else 0.0
+        look = partial(self._look, ctx, plan, phase)
+        return _node_fault.watched(look, wait_s=wait_s, poll_s=_POLL_S)
+
+    def _look(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         before: dict[str, Any] = ctx.before.facts.get("nodes", {}) if ctx.before is not None else {}
-        deadline = time.monotonic() + _WAIT_S
-        while True:
-            now = {node: dict(ctx.cluster.limits.usage(node, "memory")) for node in plan.nodes}
-            hit = {
-                node: now[node]["pressed"] - was["pressed"]
-                for node, was in before.items()
-                if targets.tighter(now[node]["limit"], was["limit"])
-            }
-            full = all(use["used"] >= _FULL * use["limit"] for node, use in now.items() if node in hit)
-            met = bool(hit) and hit.keys() == now.keys() and all(hit.values()) and full
-            if phase != "during" or met or not before or time.monotonic() > deadline:
-                break
-            time.sleep(_POLL_S)
+        now, hit = _node_fault.met(ctx, plan, "memory", "pressed")
+        full = all(use["used"] >= _FULL * use["limit"] for node, use in now.items() if node in hit)
+        met = bool(hit) and hit.keys() == now.keys() and all(hit.values()) and full
         says = "; ".join(f"{node} {_words(use)}" for node, use in now.items())
-        facts: dict[str, Any] = {"nodes": now, "processes": targets.processes(ctx, plan)}
+        facts: dict[str, Any] = {"nodes": now, "processes": _node_fault.processes(ctx, plan)}
         if phase == "before":
             return Evidence(phase=phase, effect=None, says=says, facts=facts)
         killed = {node: now[node]["killed"] - was["killed"] for node, was in before.items()}

@@ -63,7 +63,13 @@ PACKET: Final = Descriptor(
         Option(
             name="corrupt_percent", default=10.0, summary="packets that arrive with one bit wrong", **_percent
         ),
-        Option(name="rate_kbit", default=1000.0, least=8, most=1e6, summary="rate of each link, in kbit/s"),
+        Option(
+            name="rate_kbit",
+            default=1000.0,
+            least=8,
+            most=20_000,  # more can hardly be told from a link without a limit, on a busy machine
+            summary="rate of each link, in kbit/s",
+        ),
     ),
     needs=frozenset({"shape"}),
     targets=KINDS,
@@ -74,6 +80,7 @@ _EVERY_S: Final = 0.004
 _LATE_S: Final = 0.4  # for late answers, beyond what the fault makes them late
 _RATE_S: Final = 0.25  # how long a burst should take at the rate asked for
 _SIGMAS: Final = 4.0
+_SURE: Final = 5.0  # so many have to be expected; of less, nothing at all is seen now and then
 _Link = tuple[str, str]
 
 
@@ -97,7 +104,32 @@ class Packet:
             raise unknown_name("target of packet", target, KINDS)
         if nodes < 2:
             return f"target {target!r} does not exist among {targets.count(nodes)}; it needs at least 2"
-        return targets.refusal(self._options["on"], nodes)
+        if (problem := targets.refusal(self._options["on"], nodes)) is not None:
+            return problem
+        if target in _odds:
+            self._refuse_what_is_too_rare(target, nodes)
+        return None
+
+    def _refuse_what_is_too_rare(self, target: str, nodes: int) -> None:
+        """Raises: UsageError for an amount that could not be proven by the echo requests that there will be."""
+        hit = targets.reach(self._options["on"], nodes)
+        links_hit = hit * (nodes - hit) + hit * (hit - 1) // 2
+        sent = 2 * _COUNT if target == "corrupt" else _COUNT * min(_PROBES, links_hit)
+        passes = 2 if self._options["direction"] == "both" or hit == nodes else 1
+        name = f"{target}_percent"
+        probability, share = _odds[target]
+
+        def expected(percent: float) -> float:
+            shaping = shape(target, {**self._options, name: percent}, seed=0)
+            return share * sent * min(1.0, probability(shaping, passes))
+
+        given = self._options[name]
+        if expected(given) < _SURE:
+            enough = next(tenths / 10 for tenths in range(1, 1001) if expected(tenths / 10) >= _SURE)
+            raise UsageError(
+                f"option packet.{name}={given:g}: too little to be proven, since of the {sent} echo requests that are"
+                f" sent it would show in {expected(given):.1f}; expected at least {enough:g}"
+            )
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
         names = [n.name for n in ctx.cluster.nodes]
@@ -333,7 +365,7 @@ _sights: Final[Mapping[str, Callable[[_Seen], tuple[float | None, str]]]] = {
 _Effect = Callable[[_Seen, _Seen, Sequence[int], Shaping], tuple[bool, str]]
 
 
-def _random_effect(kind: str, probability: Callable[[Shaping, int], float], share: float = 1.0) -> _Effect:
+def _random_effect(kind: str, probability: Callable[[Shaping, int], float], share: float) -> _Effect:
     """The effect of what hits packets at random, from the probability that it shows in one echo; on top of
     what other faults do, as seen before."""
 
@@ -366,12 +398,16 @@ def _rate_effect(found: _Seen, before: _Seen, _passes: Sequence[int], shaping: S
     return seen <= 1.15 * shaping.rate_kbit < was, f", {shaping.rate_kbit:,g} asked for, {was:,.0f} before"
 
 
+# The probability that it shows in one echo that passes so many links that are hit, and which share of that is seen.
+_odds: Final[Mapping[str, tuple[Callable[[Shaping, int], float], float]]] = {
+    "loss": (lambda s, n: 1 - (1 - s.loss) ** n, 1.0),
+    # one held in either direction is overtaken, unless its neighbours are held as well
+    "reorder": (lambda s, n: 1 - (1 - s.reorder) ** n, 0.5),
+    "duplicate": (lambda s, n: (1 + s.duplicate) ** n - 1, 1.0),
+    "corrupt": (lambda s, n: 1 - (1 - s.corrupt) ** n, 1.0),
+}
 _effects: Final[Mapping[str, _Effect]] = {
     "delay": _delay_effect,
-    "loss": _random_effect("loss", lambda s, n: 1 - (1 - s.loss) ** n),
-    # one held in either direction is overtaken, unless its neighbours are held as well
-    "reorder": _random_effect("reorder", lambda s, n: 1 - (1 - s.reorder) ** n, share=0.5),
-    "duplicate": _random_effect("duplicate", lambda s, n: (1 + s.duplicate) ** n - 1),
-    "corrupt": _random_effect("corrupt", lambda s, n: 1 - (1 - s.corrupt) ** n),
     "rate": _rate_effect,
+    **{kind: _random_effect(kind, *odds) for kind, odds in _odds.items()},
 }

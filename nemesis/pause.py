@@ -17,7 +17,7 @@ from harness.core.descriptor import Descriptor
 from harness.core.errors import unknown_name
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 PAUSE: Final = Descriptor(
     name="pause",
@@ -41,7 +41,7 @@ _Key = tuple[str, int, int]  # node, pid, start
 _States = dict[_Key, ProcessState]
 
 
-class Pause(targets.OnNodes):
+class Pause(_node_fault.NodeFault):
     """Stops the processes of nodes, and continues them.
 
     The plan names each process by pid and start time, and only those are stopped: the undo, which may
@@ -50,6 +50,7 @@ class Pause(targets.OnNodes):
 
     name = "pause"
     needs = PAUSE.needs
+    claims = frozenset({"signal", "stop"})
     label = "pause"
     glyph = "‖"
     colour = "process"
@@ -66,12 +67,11 @@ class Pause(targets.OnNodes):
             if s.alive and only in (None, s.name)
         ]
         what = "" if only is None else f": {only} alone"
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{whom} paused{what}{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{whom} paused{what}{doubt}",
             args={"signal": "STOP", "processes": processes},
             undo=tuple(Undo("signal", {**p, "signal": "CONT"}) for p in processes),
         )

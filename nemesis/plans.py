@@ -2,7 +2,8 @@
 
 interval    one fault after the other (`schedule`), unless something else is asked for
 phases      several at once, then none (`phases`)
-walk        asked for by the fault `walk:kill+pause`: nodes change their states one by one (`walk`)
+walk        asked for by the fault `walk:kill+pause`: nodes change their states one by one (`walk`);
+            faults beside it come one after the other meanwhile, as in an interval schedule
 script      what `[[schedule]]` says (`script`)
 """
 
@@ -18,7 +19,7 @@ from harness.core.errors import UsageError
 from harness.core.options import Option
 from nemesis.families import Family, bound, refuse_contradictions
 from nemesis.phases import phases
-from nemesis.schedule import Step, schedule
+from nemesis.schedule import Step, schedule, varied
 from nemesis.script import script
 from nemesis.walk import walk
 
@@ -38,6 +39,20 @@ SCHEDULE: Final = Descriptor(
             name="down",
             default=None,
             summary="how many nodes may be out at once: minority (the default of phases and walks), all, or a number",
+        ),
+        Option(
+            name="hold_s",
+            default=4.0,
+            summary="of an interval schedule: how long a fault lasts, in the mean",
+            least=0.1,
+            most=3600,
+        ),
+        Option(
+            name="interval_s",
+            default=2.0,
+            summary="of an interval schedule: from healing to the next fault, in the mean",
+            least=0.1,
+            most=3600,
         ),
         Option(
             name="step_s",
@@ -93,27 +108,47 @@ def plan(
         steps = script(msgspec.json.decode(options["script"]), families, time_s, seconds)
         refuse_contradictions(steps, families, nodes, nodes if most is None else most)
         return steps
+    walked: tuple[Step, ...] = ()
     if walks:
-        if len(faults) > 1:
-            raise UsageError(
-                f"fault {walks[0]!r} is a schedule of its own; name all states in it"
-                " (walk:kill+pause), and nothing beside it"
-            )
+        if len(walks) > 1:
+            raise UsageError(f"faults {' and '.join(walks)}: name all states in one walk (walk:kill+pause)")
         names = [f"n{i}" for i in range(1, nodes + 1)]
         states = walks[0].partition(":")[2].split("+")
         step_s, least = float(options.get("step_s", 2.0)), int(options.get("rounds", 1))
-        return walk(states, names, most or 1, time_s, seed, step_s=step_s, least=least)
-    if options.get("schedule") == "phases":
+        walked = walk(states, names, most or 1, time_s, seed, step_s=step_s, least=least)
+        faults = [word for word in faults if word not in walks]
+        twice = sorted({word.partition(":")[0] for word in faults}.intersection(states))
+        if twice:
+            raise UsageError(f"fault {twice[0]!r} is a state of {walks[0]!r} already; name it once")
+    if options.get("schedule") == "phases" and faults and not walks:
         return phases(faults, families, nodes, most or 1, time_s, seed)
-    steps = schedule(faults, {name: f.defaults for name, f in families.items()}, time_s, seed)
+    heads = [word.partition(":")[0] for word in faults]
+    steps = schedule(
+        faults,
+        {name: families[name].defaults for name in heads},
+        time_s,
+        seed,
+        hold=varied(float(options.get("hold_s", 4.0))),
+        interval=varied(float(options.get("interval_s", 2.0))),
+    )
     if most is not None:
         for step in steps:
             if families[step.family].reach(step.target) > most:
                 raise UsageError(
-                    f"fault '{step.family}:{step.target}' takes out more nodes than schedule.down={options['down']}"
-                    " allows; name a smaller target, or allow more"
+                    f"fault '{step.family}:{step.target}' takes out more nodes than"
+                    f" schedule.down={options.get('down') or most} allows; name a smaller target, or allow more"
                 )
-    return steps
+    return _merged(walked, steps) if walked else steps
+
+
+def _merged(walked: Sequence[Step], beside: Sequence[Step]) -> tuple[Step, ...]:
+    """Two schedules at once. The walk's steps keep their numbers, and so their own random streams."""
+    by = len(walked)
+    moved = [
+        msgspec.structs.replace(step, n=step.n + by, follows=tuple(n + by for n in step.follows))
+        for step in beside
+    ]
+    return tuple(sorted((*walked, *moved), key=lambda step: step.at_s))
 
 
 def _walks(faults: Sequence[str]) -> list[str]:

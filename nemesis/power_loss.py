@@ -20,12 +20,11 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from harness.core.cluster import ProcessState
 from harness.core.descriptor import Descriptor
 from harness.core.errors import InfrastructureError
-from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.fault import Evidence, FaultContext, Phase, Plan
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 POWER_LOSS: Final = Descriptor(
     name="power-loss",
@@ -43,11 +42,9 @@ POWER_LOSS: Final = Descriptor(
     ),
 )
 _FLUSHED_S: Final = (0.3, 1.0)  # before the power is lost
-_WAIT_S: Final = 0.5  # for a new process to appear
-_POLL_S: Final = 0.01
 
 
-class PowerLoss(targets.OnNodes):
+class PowerLoss(_node_fault.NodeFault):
     """Cuts the power of nodes, and gives it back."""
 
     name = "power-loss"
@@ -63,14 +60,13 @@ class PowerLoss(targets.OnNodes):
         coin, flushed_s = ctx.rng.random() < 0.5, round(ctx.rng.uniform(*_FLUSHED_S), 3)
         flush = wish == "always" or (wish == "sometimes" and coin)
         since = f" since {flushed_s:g} s" if flush else ""
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{whom} lost power and what was not synced{since}, to be started again{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{whom} lost power and what was not synced{since}, to be started again{doubt}",
             args={"canary": f"power-loss-{ctx.fault}", "flushed_s": flushed_s if flush else None},
-            undo=tuple(Undo(do, {"node": node}) for node in chosen for do in ("mount", "start")),
+            undo=_node_fault.each(chosen, "mount", "start"),
         )
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
@@ -83,16 +79,13 @@ class PowerLoss(targets.OnNodes):
         ctx.cluster.disk.power_loss(plan.nodes)
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
-        found = _processes(ctx, plan)
         if phase == "before":
-            says = f"running: {_named(found)}"
-            return Evidence(phase=phase, effect=None, says=says, facts={"processes": found})
-        earlier = ctx.before.facts if ctx.before is not None else {}
-        old = [p for p in earlier.get("processes", ()) if p["alive"]]
-        if phase == "after":
-            return _after(ctx, plan, old)
+            return _node_fault.before(ctx, plan)
         files = _files(ctx, plan)
-        left = [p for p in old if any(_same(p, q) and q["alive"] for q in found)]
+        if phase == "after":
+            return _node_fault.with_facts(_node_fault.after(ctx, plan), files=files)
+        old, found = _node_fault.ran(ctx), _node_fault.processes(ctx, plan)
+        left = _node_fault.surviving(old, found)
         kept = [n for n in plan.nodes if files[n]["unsynced"]]
         lost = [n for n in plan.nodes if not files[n]["synced"]]
         says = _told(plan, left, kept, lost) if old else "no process ran before, so none could lose its power"
@@ -102,7 +95,7 @@ class PowerLoss(targets.OnNodes):
 
 
 def _told(plan: Plan, left: list[dict[str, Any]], kept: list[str], lost: list[str]) -> str:
-    parts = [f"still running: {_named(left)}"] if left else ["every process is gone"]
+    parts = [f"still running: {_node_fault.named(left)}"] if left else ["every process is gone"]
     parts.append(
         f"what was not synced is still there on {targets.listed(kept)}"
         if kept
@@ -114,38 +107,5 @@ def _told(plan: Plan, left: list[dict[str, Any]], kept: list[str], lost: list[st
     return ", ".join(parts)
 
 
-def _after(ctx: FaultContext, plan: Plan, old: list[dict[str, Any]]) -> Evidence:
-    """Whether a process of each name runs again, on a disk that has what was synced."""
-    deadline = time.monotonic() + _WAIT_S
-    while True:
-        found = _processes(ctx, plan)
-        running = {(p["node"], p["name"]) for p in found if p["alive"]}
-        missing = [p for p in old if (p["node"], p["name"]) not in running]
-        if not missing or time.monotonic() > deadline:
-            break
-        time.sleep(_POLL_S)
-    says = f"not started again: {_named(missing)}" if missing else f"running: {_named(found)}"
-    facts = {"processes": found, "files": _files(ctx, plan)}
-    return Evidence(phase="after", effect=bool(missing), says=says, facts=facts)
-
-
 def _files(ctx: FaultContext, plan: Plan) -> dict[str, Mapping[str, bool]]:
     return {node: ctx.cluster.disk.planted(node, plan.args["canary"]) for node in plan.nodes}
-
-
-def _processes(ctx: FaultContext, plan: Plan) -> list[dict[str, Any]]:
-    return [_plain(node, s) for node in plan.nodes for s in ctx.cluster.process.state(node)]
-
-
-def _plain(node: str, state: ProcessState) -> dict[str, Any]:
-    facts = {"node": node, "name": state.name, "pid": state.pid, "start": state.start}
-    return {**facts, "alive": state.alive}
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return all(one[name] == other[name] for name in ("node", "pid", "start"))
-
-
-def _named(processes: list[dict[str, Any]]) -> str:
-    some = [p for p in processes if p["alive"]]
-    return ", ".join(f"{p['name']} ({p['pid']}) on {p['node']}" for p in some) or "nothing"

@@ -28,6 +28,15 @@ QUIET_S: Final = 2.0  # after the last healing
 _SHRINK: Final = 1 / 3  # how far all of these may be scaled down for a short run
 
 
+def varied(mean_s: float) -> tuple[float, float]:
+    """What a time is drawn from, by its mean.
+
+    >>> varied(4.0) == HOLD_S, varied(2.0) == INTERVAL_S
+    (True, True)
+    """
+    return 0.75 * mean_s, 1.25 * mean_s
+
+
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `n`-th fault, from 1: applied `at_s` after the load began, healed `hold_s` later.
 

@@ -1,11 +1,17 @@
 """Faults `slow-disk` and `hung-disk`: what a program syncs takes long, or does not come to an end.
 
 A tracer holds each fsync and fdatasync of the nodes' processes back at its entry, for `delay_ms` or until
-the fault is over. Everything else runs on: heartbeats are sent by a leader that can commit nothing. (All of its
-system calls cost a little more while a process is traced, some tens of microseconds each.)
+the fault is over; with `at=write` each write to the node's data instead, and with `files` what goes to those alone.
+Everything else runs on: heartbeats are sent by a leader that can commit nothing. (All of its system calls cost a
+little more while a process is traced, some tens of microseconds each.)
+
+A disk is slow for whoever uses it: a process that is killed and started again meanwhile finds it so, and
+`kill` and its like can have the same node. What did not reach the disk by then is lost with the process: a
+system that acknowledges before it writes shows itself.
 
 Proof: how long a thread was seen in such a call without having run, by what the kernel says of it, is
-above four fifths of the delay during the fault, and was below before.
+above four fifths of the delay during the fault, and was below before. Nodes on which nothing runs are left
+out, since nothing could be seen there.
 """
 
 from __future__ import annotations
@@ -14,9 +20,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
-from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
+from harness.core.fault import Evidence, FaultContext, Phase, Plan
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _calls, _node_fault, targets
 
 _NEEDS: Final = frozenset({"trace", "signal"})
 SLOW_DISK: Final = Descriptor(
@@ -33,6 +39,8 @@ SLOW_DISK: Final = Descriptor(
             most=500,
             summary="how much longer each sync takes, in ms",
         ),
+        _calls.at("sync", "write"),
+        _calls.FILES,
     ),
 )
 HUNG_DISK: Final = Descriptor(
@@ -41,15 +49,15 @@ HUNG_DISK: Final = Descriptor(
     target="nemesis.slow_disk:HungDisk",
     needs=_NEEDS,
     targets=targets.KINDS,
+    options=(_calls.at("sync", "write"), _calls.FILES),
 )
-CALLS: Final = ("fsync", "fdatasync")
 _WATCH_S: Final = 0.9  # for a sync to be seen
 _BEFORE_S: Final = 0.2
 _HUNG_MS: Final = 500  # what is seen of one that never ends
 _FOREVER_S: Final = 1000
 
 
-class SlowDisk(targets.OnNodes):
+class SlowDisk(_node_fault.NodeFault):
     """Holds syncs back, on each of some nodes."""
 
     name = "slow-disk"
@@ -57,49 +65,66 @@ class SlowDisk(targets.OnNodes):
     label = "slow disk"
     glyph = "◔"
     colour = "disk"
+    # Of what it needs, not the signals: those who kill can have the node as well. Not so who stops what runs there,
+    # since a stopped thread stays in its call as well, or copies what nobody may write to.
+    claims = frozenset({"trace", "stop", "at-rest"})
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__(options)
         self._delay_ms: int = options.get("delay_ms", 100)
+        self._calls, self._files, self._words = _calls.asked(options, data=True)
 
     def plan(self, ctx: FaultContext, target: str) -> Plan:
-        chosen, whom, doubt = self.choose(ctx, target)
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"on {whom} {self._says()}{doubt}",
+        chosen, _, doubt = self.choose(ctx, target)
+        chosen = tuple(n for n in chosen if any(s.alive for s in ctx.cluster.process.state(n)))
+        head = targets.leader([n.name for n in ctx.cluster.nodes], ctx.roles)
+        whom = targets.listed(chosen, head) if chosen else "nobody that runs"
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"on {whom} {self._says()}{doubt}",
             args={"delay_ms": self._delay_ms, "least_ms": 0.8 * self._seen_ms()},
-            undo=tuple(Undo("untrace", {"fault": ctx.fault, "node": node}) for node in chosen),
+            undo=_node_fault.each(chosen, "untrace", fault=ctx.fault),
         )
 
     def _says(self) -> str:
-        return f"each sync takes {self._delay_ms} ms more"
+        return f"each {self._words} takes {self._delay_ms} ms more"
 
     def _seen_ms(self) -> float:
         return self._delay_ms
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         for node in plan.nodes:
-            ctx.cluster.tracer.trace(plan.fault, node, CALLS, f"delay_enter={plan.args['delay_ms']}ms")
+            ctx.cluster.tracer.trace(
+                plan.fault,
+                node,
+                self._calls,
+                f"delay_enter={plan.args['delay_ms']}ms",
+                files=self._files,
+                follow=True,
+            )
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         least_ms = plan.args["least_ms"]
-        watch_s = _WATCH_S / len(plan.nodes) if phase == "during" else _BEFORE_S / len(plan.nodes)
+        watch_s = (_WATCH_S if phase == "during" else _BEFORE_S) / max(1, len(plan.nodes))
         if phase == "during":
             watch_s = max(watch_s, 2 * plan.args["least_ms"] / 1e3)
         longest = {
-            node: round(ctx.cluster.tracer.longest_ms(node, CALLS, watch_s, least_ms), 1)
+            node: round(
+                ctx.cluster.tracer.longest_ms(node, self._calls, watch_s, least_ms, files=self._files),
+                1,
+            )
             for node in plan.nodes
         }
         told = ", ".join(f"{ms:g} ms on {node}" for node, ms in longest.items())
-        says = f"longest stay of a thread in a sync, seen in {watch_s:.2g} s: {told}"
+        says = f"longest stay of a thread in a {self._words}, seen in {watch_s:.2g} s: {told}"
         earlier = ctx.before.facts.get("longest_ms", {}) if ctx.before is not None else {}
         if phase == "before":
             effect = None
         elif phase == "during":
-            effect = all(longest[n] >= least_ms > earlier.get(n, least_ms) for n in plan.nodes)
+            seen = [longest[n] >= least_ms > earlier.get(n, least_ms) for n in plan.nodes]
+            effect = bool(seen) and all(seen)
         else:
             effect = any(ms >= least_ms for ms in longest.values())
         return Evidence(phase=phase, effect=effect, says=says, facts={"longest_ms": longest})
@@ -113,10 +138,10 @@ class HungDisk(SlowDisk):
     glyph = "◯"
 
     def __init__(self, options: Mapping[str, Any]) -> None:
-        super().__init__({"delay_ms": _FOREVER_S * 1000})
+        super().__init__({**options, "delay_ms": _FOREVER_S * 1000})
 
     def _says(self) -> str:
-        return "no sync comes to an end"
+        return f"no {self._words} comes to an end"
 
     def _seen_ms(self) -> float:
         return _HUNG_MS

@@ -15,9 +15,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from random import Random
 from typing import Any, Final
 
-from harness.core.cluster import ProcessState
 from harness.core.errors import UsageError, unknown_name
-from harness.core.fault import Evidence, FaultContext, Plan
+from harness.core.fault import FaultContext
 from harness.core.system import Status, majority
 
 # Kind -> how many of n nodes it hits. A minority is the largest: two of five, not one.
@@ -34,7 +33,7 @@ _sizes: Final[Mapping[str, Callable[[int], int]]] = {
 }
 KINDS: Final = tuple(_sizes)
 ZONE: Final = "zone"  # all nodes of a random zone, where the cluster has some; nobody draws it unasked
-_by_role: Final = frozenset({"leader", "leaders", "follower", "followers"})
+BY_ROLE: Final = frozenset({"leader", "leaders", "follower", "followers"})
 _names: Final = re.compile(r"n[1-9]\d*(\+n[1-9]\d*)*")
 
 
@@ -114,7 +113,7 @@ def choose(
             raise UsageError("target 'zone' needs a cluster that stands in zones")
         inside = zones[rng.choice(sorted(zones))]
         return tuple(n for n in free if n in inside)
-    if kind in _by_role and free:
+    if kind in BY_ROLE and free:
         head = leader(free, roles) or rng.choice(free)
         if kind == "leader":
             return (head,)
@@ -134,7 +133,7 @@ def leader(nodes: Sequence[str], roles: Mapping[str, Status]) -> str | None:
 
 def doubt(kind: str, nodes: Sequence[str], roles: Mapping[str, Status], busy: Collection[str] = ()) -> str:
     """What a plan's words must admit about the choice: empty, or a clause that begins with `;`."""
-    if kind not in _by_role:
+    if kind not in BY_ROLE:
         return ""
     head = leader(nodes, roles)
     if head is None:
@@ -185,42 +184,3 @@ class OnNodes:
 def count(nodes: int) -> str:
     """`1 node`, `3 nodes`."""
     return f"{nodes} node{'' if nodes == 1 else 's'}"
-
-
-def processes(ctx: FaultContext, plan: Plan) -> list[dict[str, Any]]:
-    """Every process of a plan's nodes as the kernel sees it now, as facts for the ledger."""
-    return [_plain(node, s) for node in plan.nodes for s in ctx.cluster.process.state(node)]
-
-
-def surviving(old: Sequence[dict[str, Any]], found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of the processes `old` that are alive still: the very same, not others in their stead."""
-    alive = {(p["node"], p["pid"], p["start"]) for p in found if p["alive"]}
-    return [p for p in old if (p["node"], p["pid"], p["start"]) in alive]
-
-
-def back(old: Sequence[dict[str, Any]], found: list[dict[str, Any]]) -> Evidence:
-    """After healing: whether the node of each of `old` runs a process of that name again."""
-    running = {(p["node"], p["name"]): p for p in found if p["alive"]}
-    missing = [p for p in old if (p["node"], p["name"]) not in running]
-    same = [p for p in old if running.get((p["node"], p["name"]), {}).get("pid") == p["pid"]]
-    if missing:
-        says = f"not started again: {named(missing)}"
-    else:
-        says = f"running: {named(list(running.values()))}"
-        says += f"; the same as before: {named(same)}" if same else ""
-    return Evidence(phase="after", effect=bool(missing), says=says, facts={"processes": found})
-
-
-def tighter(limit: float | None, before: float | None) -> bool:
-    """Whether a limit allows less than the one before; None is no limit."""
-    return limit is not None and (before is None or limit < before)
-
-
-def named(found: Sequence[dict[str, Any]]) -> str:
-    """Processes as people write them: `etcd (123) on n1`."""
-    return ", ".join(f"{p['name']} ({p['pid']}) on {p['node']}" for p in found) or "nothing"
-
-
-def _plain(node: str, state: ProcessState) -> dict[str, Any]:
-    facts = {"node": node, "name": state.name, "pid": state.pid, "start": state.start}
-    return {**facts, "state": state.state, "exit": state.exit, "alive": state.alive}

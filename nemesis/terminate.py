@@ -10,12 +10,12 @@ Proof: every process that ran before is gone from the kernel's table, and was no
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from harness.core.descriptor import Descriptor
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
-from nemesis import targets
+from nemesis import _node_fault, targets
 
 TERMINATE: Final = Descriptor(
     name="terminate",
@@ -33,12 +33,10 @@ TERMINATE: Final = Descriptor(
         ),
     ),
 )
-_WAIT_S: Final = 0.5
-_POLL_S: Final = 0.01
 _KILLED: Final = -9
 
 
-class Terminate(targets.OnNodes):
+class Terminate(_node_fault.NodeFault):
     """Asks the processes of nodes to end, and starts them again."""
 
     name = "terminate"
@@ -51,16 +49,15 @@ class Terminate(targets.OnNodes):
         chosen, whom, doubt = self.choose(ctx, target)
         found = [(node, s) for node in chosen for s in ctx.cluster.process.state(node) if s.alive]
         ends = [{"node": node, "pid": s.pid, "start": s.start, "signal": s.stop_signal} for node, s in found]
-        return Plan(
-            fault=ctx.fault,
-            family=self.name,
-            target=target,
-            nodes=chosen,
-            says=f"{whom} asked to end, to be started again{doubt}",
+        return self.planned(
+            ctx,
+            target,
+            chosen,
+            f"{whom} asked to end, to be started again{doubt}",
             args={"processes": ends},
             undo=(
                 *(Undo("signal", {**one, "signal": "KILL"}) for one in ends),
-                *(Undo("start", {"node": node}) for node in chosen),
+                *_node_fault.each(chosen, "start"),
             ),
         )
 
@@ -69,35 +66,34 @@ class Terminate(targets.OnNodes):
             ctx.cluster.process.signal(one["node"], one["signal"], pid=one["pid"], start=one["start"])
         deadline = time.monotonic() + float(self.options.get("grace_s", 0.0))
         wanted = [{**one, "alive": True} for one in plan.args["processes"]]
-        while targets.surviving(wanted, targets.processes(ctx, plan)) and time.monotonic() < deadline:
-            time.sleep(_POLL_S)
+        while _node_fault.surviving(wanted, _node_fault.processes(ctx, plan)) and time.monotonic() < deadline:
+            time.sleep(_node_fault.POLL_S)
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         if phase == "before":
-            found = targets.processes(ctx, plan)
-            says = f"running: {targets.named([p for p in found if p['alive']])}"
-            return Evidence(phase=phase, effect=None, says=says, facts={"processes": found})
-        earlier = ctx.before.facts if ctx.before is not None else {}
-        old = [p for p in earlier.get("processes", ()) if p["alive"]]
-        deadline = time.monotonic() + _WAIT_S
-        while True:
-            found = targets.processes(ctx, plan)
-            left = targets.surviving(old, found)
-            if phase == "after":
-                evidence = targets.back(old, found)
-            else:
-                ends = {(p["node"], p["pid"], p["start"]): p["exit"] for p in found}
-                codes = [ends.get((p["node"], p["pid"], p["start"])) for p in old]
-                said = ", ".join(
-                    f"{p['name']} on {p['node']} {_how(c)}" for p, c in zip(old, codes, strict=True)
-                )
-                says = said if not left else f"still running: {targets.named(left)}"
-                effect = bool(old) and not left and _KILLED not in codes
-                says = says or "no process ran before, so none could be ended"
-                evidence = Evidence(phase=phase, effect=effect, says=says, facts={"processes": found})
-            if evidence.effect is (phase == "during") or not old or time.monotonic() > deadline:
-                return evidence
-            time.sleep(_POLL_S)
+            return _node_fault.before(ctx, plan)
+        if phase == "after":
+            return _node_fault.after(ctx, plan)
+        old = _node_fault.ran(ctx)
+        return _node_fault.watched(
+            lambda: _ended(old, _node_fault.processes(ctx, plan)),
+            wait_s=None if old else 0.0,
+        )
+
+
+def _ended(old: list[dict[str, Any]], found: list[dict[str, Any]]) -> Evidence:
+    """Whether all of `old` have ended by themselves, and how."""
+    left = _node_fault.surviving(old, found)
+    ends = {_node_fault.key(p): p["exit"] for p in found}
+    codes = [ends.get(_node_fault.key(p)) for p in old]
+    if not old:
+        says = "no process ran before, so none could be ended"
+    elif left:
+        says = f"still running: {_node_fault.named(left)}"
+    else:
+        says = ", ".join(f"{p['name']} on {p['node']} {_how(c)}" for p, c in zip(old, codes, strict=True))
+    effect = bool(old) and not left and _KILLED not in codes
+    return Evidence(phase="during", effect=effect, says=says, facts={"processes": found})
 
 
 def _how(code: int | None) -> str:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from harness.core.simulator import simulate
     from harness.core.spec import Spec
     from harness.core.system import Install, LogEvent, Promise, Status, System
+    from harness.core.versions import Source, Versions
     from harness.core.workload import Workload, WorkloadFactory
 
 PACKAGES: Final = ("harness", "clusters", "nemesis", "checkers", "workloads", "results")
@@ -70,6 +71,7 @@ _homes: Final = {
     "harness.core.simulator": "simulate",
     "harness.core.spec": "Spec",
     "harness.core.system": "Install LogEvent Promise Status System",
+    "harness.core.versions": "Source Versions",
     "harness.core.workload": "Workload WorkloadFactory",
 }
 _home_of: Final = {name: module for module, names in _homes.items() for name in names.split()}
@@ -117,6 +119,7 @@ __all__ = [
     "Reply",
     "Result",
     "Shaping",
+    "Source",
     "Spec",
     "SplitbrainError",
     "Status",
@@ -124,6 +127,7 @@ __all__ = [
     "Undo",
     "UsageError",
     "Verdict",
+    "Versions",
     "View",
     "Workload",
     "WorkloadFactory",

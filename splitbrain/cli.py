@@ -4,7 +4,7 @@ Data on stdout, talk on stderr; with `--json` exactly one JSON object on stdout,
 4. Exit codes: 0 valid, 1 violation, 2 usage, 3 unknown, 4 infrastructure or harness error, 130
 interrupted. Errors of `harness.core.errors` are one sentence and never a traceback.
 
-Commands only translate; what they do lives in `spec`, `launch`, `card`, `listing`, `new`, `doctor`. Imports stand
+Commands only translate; what they do lives in `running`, `spec`, `card`, `listing`, `new`, `doctor`. Imports stand
 in the functions that need them: `--help` is quick, and the packages are checked before one of ours
 is imported.
 """
@@ -15,19 +15,19 @@ import json as json_module
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from splitbrain.talk import console, print_json, say
 
+if TYPE_CHECKING:
     from harness.core.spec import Spec
-    from splitbrain.launch import Ended
 
 RUNS = Path("runs")
+KEPT_BUGS = Path(".bugs")
 HISTORIES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".edn", ".edn.gz", ".edn.zst")
 
 app = typer.Typer(
@@ -105,24 +105,8 @@ def _fail(sentence: str, code: int, *, json: bool, spec: Spec | None = None) -> 
     if json:
         from splitbrain.launch import error_results
 
-        _print_json(error_results(sentence, spec))
+        print_json(error_results(sentence, spec))
     return code
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json_module.dumps(value, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
-
-
-def _console(*, stderr: bool = False) -> Console:
-    from rich.console import Console
-
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
-    sys.stderr.flush()
 
 
 @app.callback(invoke_without_command=True)
@@ -148,7 +132,10 @@ def run(
     spec_file: Annotated[
         Path | None, typer.Argument(metavar="SPEC.toml", help="A spec; flags override it.")
     ] = None,
-    system: Annotated[str | None, typer.Option(metavar="NAME", help="What to test (default etcd).")] = None,
+    system: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="What to test (default etcd), or a FILE.toml."),
+    ] = None,
     version: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Its version; 3.6 is the newest known 3.6.")
     ] = None,
@@ -210,6 +197,7 @@ def run(
     import msgspec
 
     from harness.core.errors import SplitbrainError
+    from splitbrain import running
     from splitbrain import spec as specs
 
     flags = {
@@ -233,11 +221,12 @@ def run(
     planned = specs.successors(spec, repeat)
     try:
         if dry_run:
-            return _dry_run(spec, json=json)
+            running.show_plan(spec, json=json)
+            return 0
         if not spec.addresses:
-            exact = _exact_version(spec, offline=offline)
+            exact = running.exact_version(spec, offline=offline)
             planned = [msgspec.structs.replace(s, version=exact) for s in planned]
-        ended = _run_all(planned, out, json=json)
+        ended = running.run_all(planned, out, json=json)
     except SplitbrainError as e:
         return _fail(str(e), e.exit_code, json=json, spec=spec)
     from harness.core.exits import overall
@@ -245,89 +234,10 @@ def run(
 
     if json:
         results = [e.results for e in ended]
-        _print_json(results[0] if repeat == 1 else several(results, repeat))
+        print_json(results[0] if repeat == 1 else several(results, repeat))
     elif repeat > 1:
-        _say(several([e.results for e in ended], repeat)["reason"])
+        say(several([e.results for e in ended], repeat)["reason"])
     return overall(e.code for e in ended)
-
-
-def _run_all(specs: Sequence[Spec], out: Path, *, json: bool) -> list[Ended]:
-    """The runs of a command, one after another, until one is interrupted or leaves its cluster."""
-    ended: list[Ended] = []
-    for number, spec in enumerate(specs, 1):
-        if len(specs) > 1:
-            _say(f"run {number} of {len(specs)}, seed {spec.seed}")
-        ended.append(_run_one(spec, out, json=json))
-        if ended[-1].results.get("interrupted") or ended[-1].results.get("kept"):
-            break
-    return ended
-
-
-def _run_one(spec: Spec, out: Path, *, json: bool) -> Ended:
-    from datetime import UTC, datetime
-
-    from results.rundir import new_run_dir
-    from splitbrain.card import print_card
-    from splitbrain.display import Live, Plain
-    from splitbrain.launch import launch, write_spec
-    from splitbrain.runner import whose_keys
-
-    run_dir = new_run_dir(out, spec.system, spec.workload, spec.seed, datetime.now(UTC))
-    spec = write_spec(run_dir, spec)
-    talk = _console(stderr=True)
-    _say("\n".join([f"seed {spec.seed}, run directory {run_dir}", *whose_keys(run_dir, spec)]))
-    display = Live(spec, run_dir, talk) if talk.is_terminal else Plain(spec, run_dir, talk)
-    try:
-        ended = launch(run_dir, spec, update=display.update, say=talk.print)
-    finally:
-        display.stop()
-    if ended.log:
-        _say(f"last lines of {run_dir / 'logs' / 'controller.log'}:\n{ended.log}")
-    if ended.results.get("error"):
-        _say(f"splitbrain: {ended.results['error']}")
-    if not json:
-        print_card(_console(), ended.results, run_dir)
-    elif talk.is_terminal:
-        print_card(talk, ended.results, run_dir)
-    return ended
-
-
-def _exact_version(spec: Spec, *, offline: bool) -> str | None:
-    """Make the spec's version ready, and name it so that the same is found later, when `3.6` or the
-    default may mean another; a program without a version to ask for (the user's own) stays unnamed."""
-    from harness.core.errors import UsageError
-
-    options = spec.of(spec.system)
-    install = _install(spec.system, spec.version, options, offline=offline)
-    try:
-        again = _install(spec.system, install.version, options, offline=True)
-    except UsageError:
-        return spec.version
-    return install.version if again.program == install.program else spec.version
-
-
-def _install(system: str, version: str | None, options: Mapping[str, Any], *, offline: bool) -> Any:
-    """The version made ready, downloaded or built before anything else is touched."""
-    from clusters.artifacts import Artifacts
-    from splitbrain import registry
-
-    return registry.create("systems", system, options).install(version, Artifacts(offline=offline, say=_say))
-
-
-def _dry_run(spec: Spec, *, json: bool) -> int:
-    import msgspec
-
-    from splitbrain import listing
-    from splitbrain import spec as specs
-
-    plan = specs.schedule(spec)
-    if json:
-        about = {"spec": spec, "schedule": plan, "most_out": specs.limit(spec)}
-        body = {"format": 1, **about, "command": specs.command_line(spec)}
-        _print_json(msgspec.to_builtins(body))
-    else:
-        listing.print_plan(_console(), spec, plan)
-    return 0
 
 
 @app.command()
@@ -374,11 +284,11 @@ def check(
             progress=progress.note,
         )
     if json:
-        _print_json(results)
+        print_json(results)
     else:
-        print_card(_console(), results, path if path.is_dir() else None)
-        print_error(_console(), results)
-        print_anomalies(_console(), results)
+        print_card(console(), results, path if path.is_dir() else None)
+        print_error(console(), results)
+        print_anomalies(console(), results)
     return exit_code({**results, "interrupted": False})  # the run was, this command is not: unknown
 
 
@@ -415,12 +325,11 @@ def show(target: Run, *, json: Json = False) -> int:
     run_dir = _find(target)
     results = _results_of(run_dir)
     if json:
-        _print_json(results)
+        print_json(results)
         return 0
-    console = _console()
-    print_card(console, results, run_dir)
-    print_error(console, results)
-    print_anomalies(console, results)
+    print_card(console(), results, run_dir)
+    print_error(console(), results)
+    print_anomalies(console(), results)
     return 0
 
 
@@ -466,7 +375,7 @@ def export(
         raise InfrastructureError(f"cannot write {out}: {e.strerror}; choose another file") from None
     finally:
         part.unlink(missing_ok=True)
-    _say(f"{out} written")
+    say(f"{out} written")
     return 0
 
 
@@ -483,7 +392,7 @@ def open_report(target: Run) -> int:
     sys.stdout.write(f"{path}\n")
     graphical = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
     if not (graphical and webbrowser.open(path.resolve().as_uri())):
-        _say("no browser here: open this file in one")
+        say("no browser here: open this file in one")
     return 0
 
 
@@ -525,21 +434,41 @@ def logs(
 
 
 @app.command(name="list")
-def list_all(*, json: Json = False) -> int:
+def list_all(
+    *,
+    system: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE.toml", help="A system of your own, to be listed too; repeatable."),
+    ] = None,
+    json: Json = False,
+) -> int:
     """What there is, what goes together, the latest runs."""
     from splitbrain import listing
+    from splitbrain import spec as specs
 
+    for file in system or ():
+        specs.system_named(file)
     if json:
-        _print_json(listing.everything(RUNS))
+        print_json(listing.everything(RUNS))
     else:
-        listing.print_everything(_console(), RUNS)
+        listing.print_everything(console(), RUNS)
     return 0
 
 
 @app.command()
 def systems(*, json: Json = False) -> int:
-    """Systems that can be tested, with their options."""
-    return _details("systems", json=json)
+    """Systems that can be tested: versions, where they are had from, promises and options."""
+    from splitbrain import listing
+    from splitbrain import systems as about
+
+    rows = about.examine()
+    if json:
+        print_json({"systems": rows})
+    else:
+        about.print_rows(console(), rows)
+    for sentence in listing.broken(["systems"]):
+        say(sentence)
+    return 0
 
 
 @app.command()
@@ -558,37 +487,119 @@ def _details(group: Any, *, json: bool) -> int:
     from splitbrain import listing
 
     if json:
-        _print_json({group: listing.details(group)})
+        print_json({group: listing.details(group)})
     else:
-        listing.print_details(_console(), group)
+        listing.print_details(console(), group)
     for sentence in listing.broken([group]):
-        _say(sentence)
+        say(sentence)
     return 0
 
 
 @app.command()
 def new(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="workload or checker.")],
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="system, workload or checker.")],
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case words, joined by hyphens.")],
     *,
     json: Json = False,
 ) -> int:
-    """Write a workload or checker of your own to begin with, and its test, into the current folder."""
+    """Write a system, workload or checker of your own to begin with, and its test, into the current folder."""
     from splitbrain import new as skeletons
 
     made = skeletons.write(kind, name, Path())
     if json:
         import msgspec
 
-        _print_json(msgspec.to_builtins(made))
+        print_json(msgspec.to_builtins(made))
         return 0
     sys.stdout.write("".join(f"{file}\n" for file in made.files))
-    _say("next:\n" + "\n".join(f"  {step}" for step in made.next))
+    say("next:\n" + "\n".join(f"  {step}" for step in made.next))
     return 0
 
 
 @app.command()
+def bugs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A known bug; without it they are listed.")
+    ] = None,
+    repeat: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100_000, metavar="N", help="Runs of each side, kept; those missing are made."
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Of one pair (default: from the commit's hash).")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table into this document.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where runs go (default runs; of --repeat .bugs).")
+    ] = None,
+    *,
+    every: Annotated[bool, typer.Option("--all", help="All of them (with --repeat 1, if not said).")] = False,
+    no_admission: Annotated[
+        bool, typer.Option("--no-admission", help="Do not wait for other runs where the machine is full.")
+    ] = False,
+    json: Json = False,
+    offline: Offline = False,
+) -> int:
+    """Known bugs, found again: a broken version and its clean twin under the same faults."""
+    import msgspec
+
+    from harness.core.errors import UsageError
+    from harness.core.exits import overall
+    from splitbrain import running, series
+    from splitbrain.bugs import data, runner, table
+
+    if every and name is not None:
+        raise UsageError(f"bugs takes an id or --all; leave one of {name!r} and --all out")
+    if repeat is not None and not every and name is None:
+        raise UsageError(f"bugs --repeat {repeat} needs an id or --all; `splitbrain bugs` lists the ids")
+    known = data.known()
+    chosen = [data.bug(name)] if name is not None else list(known.values())
+    commit, where = series.revision(), out or KEPT_BUGS
+    several = every or repeat is not None
+    if seed is not None and (several or name is None):
+        raise UsageError(f"--seed {seed} is for one pair; those of a series come from the commit's hash")
+
+    def run_one(spec: Spec, folder: Path) -> dict[str, Any]:
+        exact = msgspec.structs.replace(
+            spec, version=running.exact_version(spec, offline=offline), admission=not no_admission
+        )
+        return running.run_one(exact, folder, json=json, brief=several).results
+
+    code = 0
+    if several:
+        if series.changed():
+            say(f"note: this checkout holds changes that commit {series.short(commit)} does not have")
+        tallies = runner.run_series(chosen, repeat or 1, where, commit, run_one, say)
+        code = overall(t.code() for t in tallies)
+    elif name is not None:
+        tallies = [runner.run_pair(chosen[0], seed, out or RUNS, commit, run_one, say)]
+        code = tallies[0].code()
+    else:
+        tallies = runner.collected(chosen, where, commit)
+    if write is not None:
+        table.write(write, runner.collected(list(known.values()), where, commit))
+        say(f"{write} written")
+    if json:
+        print_json(table.results(tallies, code))
+        return code
+    if name is None and not several:
+        table.print_bugs(console(), chosen)
+    table.print_tallies(console(), tallies)
+    if name is not None or several:
+        say(table.reason(tallies))
+    return code
+
+
+@app.command()
 def doctor(
+    system: Annotated[
+        str | None,
+        typer.Argument(metavar="[SYSTEM.toml]", help="Look at the file of a system of your own instead."),
+    ] = None,
     *,
     nodes: Annotated[
         str | None, typer.Option(metavar="USER@HOST:PORT,...", help="What works on these hosts instead.")
@@ -598,14 +609,21 @@ def doctor(
     ] = None,
     json: Json = False,
 ) -> int:
-    """What works on this machine, and what is missing."""
+    """What works on this machine, and what is missing; or what is wrong with a system's file."""
     from splitbrain import doctor as rooms
 
+    if system is not None:
+        told = rooms.examine_system(system)
+        if json:
+            print_json(told)
+        else:
+            rooms.print_system(console(), told)
+        return 0
     found = rooms.examine(RUNS, nodes, opt or [])
     if json:
-        _print_json(found)
+        print_json(found)
     else:
-        rooms.print_findings(_console(), found)
+        rooms.print_findings(console(), found)
     return 0 if found["error"] is None else 4
 
 
@@ -626,9 +644,9 @@ def heal(
         raise UsageError(f"heal takes a run or --all; leave one of {target!r} and --all out")
     deeds = healing.heal_all(RUNS) if every else healing.heal(_find(target or "latest"))
     if json:
-        _print_json(healing.plain(deeds))
+        print_json(healing.plain(deeds))
     else:
-        healing.print_deeds(_console(), deeds)
+        healing.print_deeds(console(), deeds)
     return 4 if any(deed.problem for deed in deeds) else 0
 
 
@@ -641,21 +659,23 @@ def fetch(
 ) -> int:
     """Obtain a version of a system ahead of time."""
     from harness.core.errors import UsageError
-    from splitbrain import registry
+    from splitbrain import registry, running
+    from splitbrain import spec as specs
 
     system, at, version = target.partition("@")
+    system = specs.system_named(system)
     if at and not version:
         raise UsageError(f"fetch {target!r}: the version is empty; expected SYSTEM or SYSTEM@VERSION")
     defaults = {option.name: option.default for option in registry.describe("systems", system).options}
-    install = _install(system, version or None, defaults, offline=offline)
+    install = running.install(system, version or None, defaults, offline=offline)
     if json:
         import msgspec
 
-        _print_json(msgspec.to_builtins(install))
+        print_json(msgspec.to_builtins(install))
         return 0
     sys.stdout.write(f"{system} {install.version}\n")
     for name, path in install.program.items():
         sys.stdout.write(f"  {name}  {path}  sha256 {install.sha256.get(name, 'not known')}\n")
     for caveat in install.caveats:
-        _say(f"note: {caveat}")
+        say(f"note: {caveat}")
     return 0

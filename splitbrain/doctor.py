@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.core.errors import InfrastructureError, SplitbrainError
+from harness.core.errors import InfrastructureError, SplitbrainError, UsageError
 from harness.core.spec import Spec
 from splitbrain import registry
 
@@ -54,6 +54,61 @@ def examine(runs: Path, nodes: str | None = None, options: Sequence[str] = ()) -
         "broken": [sentence for group in registry.GROUPS for sentence in registry.broken(group)],
         "error": error,
     }
+
+
+def examine_system(given: str) -> dict[str, Any]:
+    """What the file of a system of the user's own describes, as plain data.
+
+    Raises: UsageError with all that is wrong with it.
+    """
+    from splitbrain import listing
+    from splitbrain.spec import system_named
+
+    if not registry.is_file(given):
+        raise UsageError(
+            f"doctor {given!r}: expected the file of a system of your own, such as ./{given}.toml"
+        )
+    name = system_named(given)
+    made = registry.create("systems", name, {})
+    workloads = {}
+    for workload in registry.names("workloads"):
+        gap = listing.missing(name, workload)
+        optional = {o.name for o in registry.describe("workloads", workload).options if o.default is True}
+        if optional.issuperset(gap):  # an option that is called like an operation does without it
+            workloads[workload] = [f"--opt {workload}.{f}=false" for f in gap]
+    return {
+        "format": 1,
+        "system": name,
+        "summary": registry.describe("systems", name).summary,
+        "operations": list(registry.operations_of(name)),
+        "workloads": workloads,
+        "roles": made.roles,
+        "promises": [
+            {"property": p.prop, "faults": sorted(p.families), "most": p.most} for p in made.promises
+        ],
+        "options": {o.name: o.default for o in registry.describe("systems", name).options},
+    }
+
+
+def print_system(console: Console, told: dict[str, Any]) -> None:
+    """The same as a table."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column()
+    table.add_row("system", Text(f"{told['system']}: {told['summary']}"))
+    table.add_row("operations", ", ".join(told["operations"]))
+    runs = [
+        f"{workload} ({' '.join(how)})" if how else workload for workload, how in told["workloads"].items()
+    ]
+    table.add_row("workloads", ", ".join(runs) or "none has only these operations")
+    table.add_row("roles", "as its [status] says" if told["roles"] else "unknown: it has no [status]")
+    for promise in told["promises"]:
+        table.add_row(promise["property"], f"{', '.join(promise['faults'])} ({promise['most']} at once)")
+    if not told["promises"]:
+        table.add_row("promises", "none: it is judged under partition, kill and pause")
+    for name, default in told["options"].items():
+        table.add_row("option", f"{name}={default}")
+    console.print(table)
 
 
 def print_findings(console: Console, found: dict[str, Any]) -> None:

@@ -249,7 +249,8 @@ def _full(path: Path) -> bool:
 
 
 def write_spec(run_dir: Path, spec: Spec) -> Spec:
-    """`spec.json`, which is all that the child is told, but for secrets; returns the spec without them.
+    """`spec.json`, which is all that the child is told, but for secrets; beside it, a copy of the file that describes
+    the system, where one does. Returns the spec without its secrets.
 
     Raises: InfrastructureError when it cannot be written.
     """
@@ -263,6 +264,8 @@ def write_spec(run_dir: Path, spec: Spec) -> Spec:
     try:
         secrets.keep(run_dir.name.rpartition("-")[2], held)
         (run_dir / "spec.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n")
+        if file := registry.file_of(spec):
+            shutil.copyfile(file, run_dir / registry.COPY)
     except OSError as e:
         raise InfrastructureError(
             f"cannot write {run_dir / 'spec.json'}: {e.strerror}; choose another folder with --out"

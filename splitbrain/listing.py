@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.core.client import supported
+from harness.core.descriptor import Descriptor
 from harness.core.errors import SplitbrainError
 from harness.core.options import Option
 from harness.core.spec import Spec
@@ -108,6 +109,7 @@ def everything(runs: Path) -> dict[str, Any]:
 
     return {
         **{group: details(group) for group in registry.GROUPS},
+        "operations": {name: list(registry.operations_of(name)) for name in registry.adopted()},
         "matrix": matrix(),
         "checks": checks(),
         "broken": broken(),
@@ -126,6 +128,8 @@ def print_everything(console: Console, runs: Path) -> None:
         console.print(table)
         console.print()
     _print_matrix(console)
+    for name in registry.adopted():
+        console.print(Text(f"{name} can {', '.join(registry.operations_of(name))}"), soft_wrap=True)
     console.print()
     latest = rows(runs, LATEST)
     if not latest:
@@ -189,11 +193,16 @@ def print_details(console: Console, group: registry.Group) -> None:
             table.add_row(Text("targets", style="dim"), Text(", ".join(d.targets)))
         if d.needs:
             table.add_row(Text("needs", style="dim"), Text(", ".join(sorted(d.needs))))
-        for option in d.options:
-            table.add_row(Text(f"{option.name}={_value(option.default)}"), Text(_range(option)))
+        add_options(table, d)
         if table.row_count:
             console.print(Padding(table, (0, 0, 0, 2)))
         console.print()
+
+
+def add_options(table: Table, descriptor: Descriptor) -> None:
+    """A row for each option: its name with its default, and what it is."""
+    for option in descriptor.options:
+        table.add_row(Text(f"{option.name}={_value(option.default)}"), Text(_range(option)))
 
 
 def _value(value: Any) -> str:

@@ -1,8 +1,9 @@
-"""`splitbrain new workload|checker NAME`: a running skeleton with its test, in the current folder.
+"""`splitbrain new system|workload|checker NAME`: a running skeleton with its test, in the current folder.
 
-Three files: the module, its test, and a `pyproject.toml` whose entry point makes splitbrain find it once it is
-installed. A folder that has a `pyproject.toml` keeps it; then the lines to add are among the next
-steps. Nothing is ever overwritten: either all files are written or none.
+A system is the file that describes it, a small server and a test. A workload or checker is the module, its
+test, and a `pyproject.toml` whose entry point makes splitbrain find it once it is installed; a folder that has
+a `pyproject.toml` keeps it, and then the lines to add are among the next steps. Nothing is ever overwritten:
+either all files are written or none.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ import msgspec
 from harness.core.errors import UsageError, unknown_name
 from splitbrain import registry
 
-_groups: Final[Mapping[str, registry.Group]] = {"workload": "workloads", "checker": "checkers"}
+_groups: Final[Mapping[str, registry.Group]] = {
+    "system": "systems",
+    "workload": "workloads",
+    "checker": "checkers",
+}
 KINDS: Final = tuple(_groups)
 _name: Final = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _longest: Final = 40  # characters of a name
@@ -51,14 +56,10 @@ def write(kind: str, name: str, folder: Path) -> Skeleton:
             " choose another name"
         )
     words = _words(kind, name)
-    files = {
-        f"{words['module']}.py": f"{kind}.py",
-        f"test_{words['module']}.py": f"test_{kind}.py",
-        "pyproject.toml": "pyproject.toml",
-    }
     has_project = (folder / "pyproject.toml").exists()
+    files = _files(kind, words)
     if has_project:
-        del files["pyproject.toml"]
+        files.pop("pyproject.toml", None)
     for file in files:
         if (folder / file).exists():
             raise UsageError(
@@ -73,6 +74,21 @@ def write(kind: str, name: str, folder: Path) -> Skeleton:
     return Skeleton(files=tuple(files), next=_next(kind, words, has_project=has_project))
 
 
+def _files(kind: str, words: Mapping[str, str]) -> dict[str, str]:
+    """What is written, and from which template."""
+    if kind == "system":
+        return {
+            f"{words['name']}.toml": "system.toml",
+            f"{words['function']}_server.py": "system_server.py",
+            f"test_{words['function']}.py": "test_system.py",
+        }
+    return {
+        f"{words['module']}.py": f"{kind}.py",
+        f"test_{words['module']}.py": f"test_{kind}.py",
+        "pyproject.toml": "pyproject.toml",
+    }
+
+
 def _words(kind: str, name: str) -> dict[str, str]:
     """What the templates' places are filled with. The module's name says whose it is: a bare `set` or `lock`
     would meet others of that name."""
@@ -83,7 +99,7 @@ def _words(kind: str, name: str) -> dict[str, str]:
         "module": f"splitbrain_{function}",
         "project": f"splitbrain-{name}",
         "constant": f"{function.upper()}_{kind.upper()}",
-        "function": f"{function}_workload",
+        "function": function if kind == "system" else f"{function}_workload",
         "class_name": "".join(word.capitalize() for word in name.split("-")) + "Checker",
     }
 
@@ -94,6 +110,12 @@ def _filled(template: str, words: Mapping[str, str]) -> str:
 
 
 def _next(kind: str, words: Mapping[str, str], *, has_project: bool) -> tuple[str, ...]:
+    if kind == "system":
+        return (
+            f"splitbrain doctor {words['name']}.toml",
+            f"python -m pytest test_{words['function']}.py",
+            f"splitbrain run --system {words['name']}.toml --faults kill:follower,pause:follower --time 20s",
+        )
     steps = []
     if has_project:
         steps += [

@@ -1,6 +1,7 @@
 """Finding systems, workloads, faults, checkers and providers by name.
 
-Everything is found through entry points, so that a third party's are found exactly as ours are. An
+Everything is found through entry points, so that a third party's are found exactly as ours are. The one
+exception is a system that a file of the user's describes: `adopt` makes it known by its name. An
 entry point names a light `Descriptor`; nothing heavy is imported before `create`. An entry point
 that cannot be loaded is left out of every listing and reported in one sentence (`broken`).
 
@@ -14,10 +15,14 @@ import functools
 import tomllib
 from collections.abc import Container, Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Final, Literal
+
+import msgspec
 
 from harness.core.descriptor import Descriptor, load
 from harness.core.errors import InfrastructureError, UsageError, unknown_name
+from harness.core.options import Option
 from harness.core.spec import Spec
 from nemesis.plans import SCHEDULE
 from splitbrain import root
@@ -25,6 +30,11 @@ from splitbrain import root
 Group = Literal["systems", "workloads", "faults", "checkers", "providers"]
 GROUPS: Final[tuple[Group, ...]] = ("systems", "workloads", "faults", "checkers", "providers")
 _distribution: Final = "splitbrain"
+_adopted: dict[str, Descriptor] = {}  # systems that files describe
+COPY: Final = "system.toml"  # in a run directory, of the file that describes the run's system
+FILE: Final = "file"  # their option that has the file's path
+_HOME: Final = "home"  # and the one with the folder that its paths start at, where that is another
+OF_FILES: Final = frozenset({FILE, _HOME})
 
 
 def kind(group: Group) -> str:
@@ -46,12 +56,12 @@ def version() -> str:
 
 def names(group: Group) -> list[str]:
     """The names registered in a group, sorted; those that cannot be loaded are left out."""
-    return sorted(_found(group)[0])
+    return [d.name for d in descriptors(group)]
 
 
 def descriptors(group: Group) -> list[Descriptor]:
     """The descriptors of a group, by name."""
-    found = _found(group)[0]
+    found = _known(group)
     return [found[name] for name in sorted(found)]
 
 
@@ -65,7 +75,7 @@ def describe(group: Group, name: str) -> Descriptor:
 
     Raises: UsageError with the nearest known name; InfrastructureError when it is there and broken.
     """
-    found, problems = _found(group)
+    found, problems = _known(group), _found(group)[1]
     if name in found:
         return found[name]
     if name in problems:
@@ -76,17 +86,90 @@ def describe(group: Group, name: str) -> Descriptor:
 def create(group: Group, name: str, options: Mapping[str, Any]) -> Any:
     """The thing itself, made with its options (resolved: every value filled in).
 
-    Raises: as `describe`; InfrastructureError when its module cannot be imported.
+    Raises: as `describe`; InfrastructureError when its module, or a library that it imports as it is made,
+    cannot be imported.
     """
     descriptor = describe(group, name)
+    again = "install again what provides it"
     try:
         factory = descriptor.load()
     except (ImportError, AttributeError) as e:
         raise InfrastructureError(
-            f"{kind(group)} {name!r} cannot be loaded from {descriptor.target}: {e};"
-            " install again what provides it"
+            f"{kind(group)} {name!r} cannot be loaded from {descriptor.target}: {e}; {again}"
         ) from e
-    return factory(dict(options))
+    if group == "systems" and name in _adopted:
+        options = {**options, **{o.name: o.default for o in descriptor.options if o.name in OF_FILES}}
+    try:
+        return factory(dict(options))
+    except ImportError as e:
+        raise InfrastructureError(f"{kind(group)} {name!r} cannot be made: {e}; {again}") from e
+
+
+def is_file(system: str) -> bool:
+    """Whether a system is named by the path of a file that describes it."""
+    return system.endswith(".toml") or "/" in system
+
+
+def adopt(path: Path, *, home: Path | None = None) -> str:
+    """Make the system that a file describes known by its name, which is returned. `home` is the folder that the
+    paths in it start at, where that is not the file's own.
+
+    Raises: UsageError with all that is wrong with the file, or for a name that is taken.
+    """
+    from clusters.systems._own_read import read
+    from clusters.systems.own import describe as described
+
+    path = path.absolute()
+    file = read(path, home=home, families=names("faults"))
+    if file.name in _found("systems")[0]:
+        raise UsageError(
+            f"{path}: name: there is a system {file.name!r} already, from {describe('systems', file.name).target};"
+            " choose another name"
+        )
+    made = described(file)
+    if home is not None:
+        option = Option(name=_HOME, default=str(home), summary="the folder that its paths start at")
+        made = msgspec.structs.replace(made, options=(*made.options, option))
+    _adopted[file.name] = made
+    return file.name
+
+
+def adopt_again(spec: Spec, run_dir: Path) -> None:
+    """Make the system of a run known in this process too, if a file describes it, by the copy of the file that
+    stands in the run's directory.
+
+    Raises: as `adopt`.
+    """
+    file, copy = file_of(spec), run_dir / COPY
+    if file is not None:
+        adopt(copy if copy.exists() else file, home=file.parent)
+
+
+def file_of(spec: Spec) -> Path | None:
+    """The file that describes the system of a spec, where one does."""
+    given = spec.of(spec.system).get(FILE) if spec.system not in _found("systems")[0] else None
+    return None if given is None else Path(given)
+
+
+def operations_of(system: str) -> tuple[str, ...]:
+    """What the client of a system that a file describes can do, in the order of the file."""
+    return tuple(create("systems", system, {}).operations) if system in _adopted else ()
+
+
+def image_of(system: str) -> str | None:
+    """The image that the file of a system names, if it has one and does."""
+    return create("systems", system, {}).file.image if system in _adopted else None
+
+
+def adopted() -> list[str]:
+    """The names of the systems that files describe."""
+    return sorted(_adopted)
+
+
+def _known(group: Group) -> dict[str, Descriptor]:
+    """What can be used, by name."""
+    found = _found(group)[0]
+    return {**found, **_adopted} if group == "systems" else found
 
 
 def _checkout() -> Mapping[str, Any] | None:

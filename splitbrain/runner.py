@@ -51,6 +51,7 @@ def main() -> None:
     alive.hold(run_dir)
     spec = msgspec.json.decode((run_dir / "spec.json").read_bytes(), type=Spec)
     try:
+        registry.adopt_again(spec, run_dir)
         parts, stop, slot = _parts(run_dir, _apart(run_dir, spec))
     except SplitbrainError as e:
         results = _without_a_history(spec, run_dir, str(e))
@@ -285,6 +286,7 @@ def judge(
     from splitbrain import incremental, lateness
 
     spec = msgspec.json.decode((run_dir / "spec.json").read_bytes(), type=Spec)
+    registry.adopt_again(spec, run_dir)
     journal, path = run_dir / "journal.jsonl", run_dir / "history.jsonl"
     if not begun(journal):
         return _without_a_history(spec, run_dir, crashed or "the run ended before it had a journal")

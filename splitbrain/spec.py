@@ -33,6 +33,7 @@ from harness.core.options import resolve as resolve_options
 from harness.core.spec import FORMAT, Spec, families_of
 from nemesis.plans import WALK
 from nemesis.script import words as script_words
+from nemesis.targets import BY_ROLE
 from splitbrain import asked, registry
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     given.update({key: value for key, value in flags.items() if key != "opt"})
 
     default = Spec()
-    system = _text(given, "system", default.system)
+    system = system_named(_text(given, "system", default.system), path if "system" not in flags else None)
     workload = _text(given, "workload", default.workload)
     provider = _text(given, "provider", default.provider)
     exists, on_hosts = (d := registry.describe("providers", provider)).exists, d.hosts
@@ -95,6 +96,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     families = tuple(dict.fromkeys(family for word in faults for family in families_of(word)))
     owners = registry.owner_options(families, system, workload, provider)
     _refuse_options_of_others(options, owners)
+    _choose_image(system, provider, options)
     keep = _truth(given, "keep", default=default.keep)
     if keep and exists:
         raise UsageError(
@@ -136,6 +138,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     )
     _refuse_what_the_client_cannot(spec)
     _refuse_zones(spec)
+    _refuse_roles_nobody_tells(spec)
     if spec.fail_fast:
         _refuse_what_is_only_judged_at_the_end(spec)
     schedule(spec)
@@ -161,7 +164,8 @@ def schedule(spec: Spec) -> tuple[Step, ...]:
     """
     from nemesis.plans import plan
 
-    families = {name: _family(name, spec) for name in spec.families}
+    roles = _tells_roles(spec)
+    families = {name: _family(name, spec, roles=roles) for name in spec.families}
     for word in spec.faults:
         head, colon, target = word.partition(":")
         for family in families_of(word):
@@ -171,17 +175,18 @@ def schedule(spec: Spec) -> tuple[Step, ...]:
     return plan(spec.faults, families, spec.nodes, spec.time_s, spec.seed, spec.of("schedule"), seconds)
 
 
-def _family(name: str, spec: Spec) -> Family:
-    """What a schedule must know of a fault family in a run."""
+def _family(name: str, spec: Spec, *, roles: bool) -> Family:
+    """What a schedule must know of a fault family in a run. Without `roles` nobody knows who leads."""
     from harness.core.fault import claims
     from nemesis.families import Family
 
     fault = registry.create("faults", name, spec.of(name))
     refusal: Callable[[str, int], str | None] = getattr(fault, "refusal", lambda _target, _nodes: None)
     reach: Callable[[str, int], int] = getattr(fault, "reach", lambda _target, nodes: nodes)
+    defaults = tuple(t for t in fault.default_targets if refusal(t, spec.nodes) is None)
     return Family(
         name=name,
-        defaults=tuple(t for t in fault.default_targets if refusal(t, spec.nodes) is None),
+        defaults=defaults if roles else tuple(t for t in defaults if t not in BY_ROLE) or defaults,
         reach=lambda target: reach(target, spec.nodes),
         claims=claims(fault),
         refusal=lambda target: refusal(target, spec.nodes),
@@ -190,7 +195,8 @@ def _family(name: str, spec: Spec) -> Family:
 
 def command_line(spec: Spec) -> str:
     """A shell line that repeats the run: everything that the seed does not decide, and the seed."""
-    words = ["splitbrain", "run", "--system", spec.system]
+    file = registry.file_of(spec)
+    words = ["splitbrain", "run", "--system", spec.system if file is None else str(file)]
     if spec.version is not None:
         words += ["--version", spec.version]
     words += ["--workload", spec.workload, "--faults", ",".join(spec.faults) or "none"]
@@ -214,6 +220,8 @@ def command_line(spec: Spec) -> str:
     ).items():
         for option in descriptor.options:
             value = spec.of(owner).get(option.name, option.default)
+            if owner == spec.system and file is not None and option.name in registry.OF_FILES:
+                continue
             if value != option.default:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 words += ["--opt", f"{owner}.{option.name}={text}"]
@@ -362,6 +370,39 @@ def _named(given: Mapping[str, Any], what: str, form: str) -> tuple[str, ...]:
     return tuple(nodes)
 
 
+def system_named(given: str, spec_file: Path | None = None) -> str:
+    """The name of the system asked for; one that a file describes is made known. A path in a spec starts at the
+    spec's folder.
+
+    Raises: UsageError with all that is wrong with the file, and with what it refers to.
+    """
+    if not registry.is_file(given):
+        return given
+    from clusters.systems._own_read import check, read
+
+    path = Path(given).expanduser()
+    path = path if spec_file is None else spec_file.parent / path
+    name = registry.adopt(path)
+    check(read(path.absolute()))
+    return name
+
+
+def _choose_image(system: str, provider: str, options: dict[str, Any]) -> None:
+    """Have the nodes be made from the image that a system's file names, unless another one is asked for.
+
+    Raises: UsageError where nodes are not made from images.
+    """
+    image = registry.image_of(system)
+    if image is None:
+        return
+    if provider != "docker":
+        raise UsageError(
+            f"system {system!r} comes as the image {image}; expected --provider docker, not {provider!r}"
+        )
+    if not any(option.rpartition(".")[2] in ("image", "dockerfile", "rootfs") for option in options):
+        options["docker.image"] = image
+
+
 def _truth(given: Mapping[str, Any], key: str, *, default: bool) -> bool:
     value = given.get(key, default)
     if not isinstance(value, bool):
@@ -440,9 +481,15 @@ def _refuse_what_the_client_cannot(spec: Spec) -> None:
     client = registry.create("systems", spec.system, spec.of(spec.system)).client
     missing = needs - supported(type(client), needs)
     if missing:
+        without = [f for f in sorted(missing) if spec.of(spec.workload).get(f) is True]
         raise UsageError(
             f"system {spec.system!r} cannot run workload {spec.workload!r}: its client has no"
-            f" {', '.join(sorted(missing))}; `splitbrain list` shows what goes together"
+            f" {', '.join(sorted(missing))}; "
+            + (
+                f"--opt {without[0]}=false does without"
+                if without and len(missing) == 1
+                else "`splitbrain list` shows what goes together"
+            )
         )
 
 
@@ -451,10 +498,30 @@ def _refuse_zones(spec: Spec) -> None:
     from clusters.providers._zones import parse
 
     zones, _trips = parse(spec.of(spec.provider), [f"n{i}" for i in range(1, spec.nodes + 1)])
-    if "partition:zone" in spec.faults and len(zones) < 2:
+    wanting = next((word for word in spec.faults if word.partition(":")[2] == "zone"), None)
+    if wanting is not None and len(zones) < 2:
         raise UsageError(
-            "fault 'partition:zone' needs a cluster in two zones or more; say which nodes stand together, as in"
+            f"fault {wanting!r} needs a cluster in two zones or more; say which nodes stand together, as in"
             " --opt zones=eu:n1,n2;us:n3"
+        )
+
+
+def _tells_roles(spec: Spec) -> bool:
+    """Whether the system says of a node whether it leads."""
+    return bool(getattr(registry.create("systems", spec.system, spec.of(spec.system)), "roles", True))
+
+
+def _refuse_roles_nobody_tells(spec: Spec) -> None:
+    if _tells_roles(spec):
+        return
+    asked_for = [word for word in spec.faults if word.partition(":")[2] in BY_ROLE]
+    script = msgspec.json.decode(spec.of("schedule").get("script") or "[]")
+    if any("leader" in (entry.get("when") or {}) for entry in script):
+        asked_for.append("when = { leader = ... }")
+    if asked_for:
+        raise UsageError(
+            f"fault {asked_for[0]!r}: system {spec.system!r} does not say who leads; give {registry.file_of(spec)} a"
+            " [status], or name other targets, such as one, minority or n1"
         )
 
 

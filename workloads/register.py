@@ -3,7 +3,8 @@
 What it does: groups of up to five clients share a live key and read it (half of the operations),
 write it, or compare-and-set it from the value last seen. Values are unique over the whole run by
 default, so that every read names the write that it saw; `domain` draws them from a small set
-instead, which makes more compare-and-sets meet and hides fewer duplicate effects. A key retires
+instead, which makes more compare-and-sets meet and hides fewer duplicate effects; without `cas` every
+second operation is a write. A key retires
 after `ops_per_key` operations or `infos_per_key` of unknown outcome, so that a checker can decide
 it; at the end every key is read through every node.
 
@@ -39,6 +40,11 @@ REGISTER: Final = Descriptor(
     options=(
         Option(name="domain", default=0, least=0, most=1000, summary="values 0..domain-1; 0: all are unique"),
         Option(
+            name="cas",
+            default=True,
+            summary="false: reads and writes alone, for systems without compare-and-set",
+        ),
+        Option(
             name="ops_per_key", default=100, least=2, most=10**6, summary="operations before a key retires"
         ),
         Option(
@@ -60,18 +66,19 @@ class Plan(Struct, frozen=True, gc=False):
     n: int = 0
     seen: Any = None
     revision: int = 0  # of the state in which it was seen, where the system says so
+    cas: bool = True
 
     def next(self, ctx: Context) -> Answer:
         number = draw(self.seed, self.n)
         new = (number >> 8) % self.domain if self.domain else self.first + self.n
         match number & 3:
-            case 0:
-                op = Op(-1, -1, -1, "invoke", "write", new)
-            case 1:
+            case 1 if self.cas:
                 op = Op(-1, -1, -1, "invoke", "cas", [self.seen, new])
+            case 0 | 1:
+                op = Op(-1, -1, -1, "invoke", "write", new)
             case _:
                 op = Op(-1, -1, -1, "invoke", "read", None)
-        return op, Plan(self.seed, self.first, self.domain, self.n + 1, self.seen, self.revision)
+        return op, Plan(self.seed, self.first, self.domain, self.n + 1, self.seen, self.revision, self.cas)
 
     def update(self, ctx: Context, event: Op) -> Generator:
         if event.type != "ok":
@@ -80,7 +87,7 @@ class Plan(Struct, frozen=True, gc=False):
         if revision < self.revision:  # an answer about an older state, come in late
             return self
         seen = event.value[1] if event.f == "cas" else event.value
-        return Plan(self.seed, self.first, self.domain, self.n, seen, revision)
+        return Plan(self.seed, self.first, self.domain, self.n, seen, revision, self.cas)
 
 
 def register(options: Mapping[str, Any]) -> WorkloadFactory:
@@ -90,13 +97,14 @@ def register(options: Mapping[str, Any]) -> WorkloadFactory:
 
 def _register(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
     budget = options["ops_per_key"]
+    needs = REGISTER.needs if options.get("cas", True) else REGISTER.needs - {"cas"}
 
     def plan(number: int, own: int) -> Generator:
-        return Plan(own, number * budget + 1, options["domain"])
+        return Plan(own, number * budget + 1, options["domain"], cas=options.get("cas", True))
 
     return Workload(
         name="register",
-        needs=REGISTER.needs,
+        needs=needs,
         generator=objects(
             "register",
             "k",
@@ -108,7 +116,7 @@ def _register(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
             infos=options["infos_per_key"],
         ),
         checkers={"linearizable": ("linearizable", {"model": "cas-register"})},
-        key_ops=REGISTER.needs,
+        key_ops=needs,
         ops_per_key=budget,
         infos_per_key=options["infos_per_key"],
     )

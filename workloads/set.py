@@ -2,7 +2,8 @@
 
 What it does: groups of up to five clients share a live set, add integers that are unique in the run,
 and now and then (one operation in `read_every`) read all of it. A set retires after `adds_per_set`
-adds, so that reads stay small; at the end every set is read through every node.
+adds, so that reads stay small, or `infos_per_set` unknown outcomes, so that clients go on elsewhere where a part of
+the system is out; at the end every set is read through every node.
 
 What it can show: an acknowledged element that is lost, in the end or for a while (a stale read), through one
 node only or through all; one that comes back; one that is there twice, or that nobody added. What it
@@ -36,6 +37,9 @@ SET: Final = Descriptor(
     options=(
         Option(name="adds_per_set", default=100, least=1, most=10**6, summary="adds before a set retires"),
         Option(name="read_every", default=10, least=2, most=10**6, summary="one operation in so many reads"),
+        Option(
+            name="infos_per_set", default=10, least=1, most=10**6, summary="unknown outcomes before it does"
+        ),
         Option(
             name="threads_per_set", default=5, least=1, most=1000, summary="clients that share a live set"
         ),
@@ -79,8 +83,15 @@ def _set(options: Mapping[str, Any], threads: int, seed: int) -> Workload:
     return Workload(
         name="set",
         needs=SET.needs,
-        # An unknown outcome costs the checker nothing, so infos retire no set.
-        generator=objects("set", "s", plan, threads=threads, seed=seed, group=options["threads_per_set"]),
+        generator=objects(
+            "set",
+            "s",
+            plan,
+            threads=threads,
+            seed=seed,
+            group=options["threads_per_set"],
+            infos=options["infos_per_set"],
+        ),
         checkers={"set": ("set", {})},
         key_ops=frozenset({"add", "read"}),
         calls={"add": "set_add", "read": "set_read"},

@@ -158,8 +158,9 @@ class Containers(AtRest):
         try:
             for name in self._containers:
                 namespaces.enter(self._nets[name])
-                with contextlib.suppress(OSError):  # there is none
-                    network.batch(["route del default"])
+                for everything in ("0.0.0.0/0", "::/0"):
+                    with contextlib.suppress(OSError):  # there is none
+                        network.batch([f"route del {everything}"])
         finally:
             kernel.setns(home, kernel.CLONE_NEWNET)
 

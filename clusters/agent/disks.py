@@ -21,7 +21,6 @@ from clusters.means import kernel, loopdisk, procfs
 
 _freeze_s: Final = 2.0
 _end_s: Final = 3.0
-_stopped: Final = frozenset("TtZX")
 
 
 class Disks(Estate):
@@ -53,9 +52,25 @@ class Disks(Estate):
         return there, []
 
     def do_disk_spoil(self, *, node: str, error: str) -> Answer:
-        """Have writes on the node's disk fail."""
+        """Have writes on the node's disk fail.
+
+        Out of a good disk nothing may be lost that was synced. A sync under way in the moment at which ext4 gives
+        its journal up may succeed all the same, while the blocks that it wrote are never entered into their file
+        (the kernel says "failed to convert unwritten extents"): so everything stands still then, with all
+        written out.
+        """
         self._disk(node)
-        return self._inside(node, lambda: loopdisk.spoil(error)), []
+        resting = {one for one in self._inhabitants([node]) if _still([one])}
+        try:
+            if error != "ENOSPC":
+                freeze(lambda: self._inhabitants([node]))
+                self._inside(node, loopdisk.flush)
+            self._inside(node, lambda: loopdisk.spoil(error))
+        finally:
+            if error != "ENOSPC":
+                for pid, start in self._inhabitants([node]) - resting:
+                    procfs.send(pid, start, signal.SIGCONT)
+        return None, []
 
     def do_disk_mend(self, *, node: str) -> Answer:
         """Make writes work again: by making room, and if that does not help by a new mount, for which everything
@@ -224,7 +239,7 @@ def freeze(inhabitants: Callable[[], set[tuple[int, int]]]) -> bool:
 
 
 def _still(some: Iterable[tuple[int, int]]) -> bool:
-    return all(procfs.thread_states(pid, start) <= _stopped for pid, start in some)
+    return all(procfs.stands_still(pid, start) for pid, start in some)
 
 
 def _kill(inhabitants: Callable[[], Iterable[tuple[int, int]]]) -> None:

@@ -95,6 +95,11 @@ def roll_back(data: Path) -> dict[str, Any]:
     return {"files": len(list(_files(data)))}
 
 
+def named(data: Path, pattern: str) -> list[str]:
+    """The paths of the files that match, by their path below `data`."""
+    return [str(path) for path in _files(data) if fnmatch.fnmatch(str(path.relative_to(data)), pattern)]
+
+
 def _files(data: Path) -> Iterator[Path]:
     yield from (path for path in sorted(data.rglob("*")) if path.is_file() and not path.is_symlink())
 

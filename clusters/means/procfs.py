@@ -7,9 +7,15 @@ ever. See proc_pid_stat(5).
 from __future__ import annotations
 
 import os
+import platform
 import signal
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+# The numbers of clone, vfork and clone3: who waits in one of them waits for its child to execute something.
+_making_children: Final = {"x86_64": {"56", "58", "435"}, "aarch64": {"220", "435"}}.get(
+    platform.machine(), frozenset[str]()
+)
 
 
 class Stat(NamedTuple):
@@ -103,6 +109,22 @@ def thread_states(pid: int, start: int) -> set[str]:
     except (FileNotFoundError, ProcessLookupError):
         pass  # a thread, or the whole process, ended meanwhile; what was seen still counts
     return letters - {"Z", "X"} if same(pid, start) else set()
+
+
+def stands_still(pid: int, start: int) -> bool:
+    """Whether no thread of a process runs, nor will before somebody lets it: each is stopped, or waits in the kernel
+    for the child that it made by vfork to execute something. Such a one takes no signal; it stops the moment it is
+    let go, before it has done anything. A process that is gone stands still, too."""
+    try:
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            state = parse((thread / "stat").read_text(errors="replace")).state
+            if state == "D" and (thread / "syscall").read_text().split()[0] in _making_children:
+                continue
+            if state not in "TtZX":
+                return same(pid, start) is None
+    except OSError:
+        return same(pid, start) is None  # a thread has ended while one looked: look again
+    return True
 
 
 def send(pid: int, start: int, number: signal.Signals) -> bool:

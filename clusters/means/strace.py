@@ -11,13 +11,13 @@ import contextlib
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
 _numbers: Final = {
-    "x86_64": {"fsync": 74, "fdatasync": 75},
-    "aarch64": {"fsync": 82, "fdatasync": 83},
+    "x86_64": {"write": 1, "pwrite64": 18, "writev": 20, "fsync": 74, "fdatasync": 75, "pwritev": 296},
+    "aarch64": {"write": 64, "writev": 66, "pwrite64": 68, "pwritev": 70, "fsync": 82, "fdatasync": 83},
 }
 _rehearsal_s: Final = 10
 
@@ -59,10 +59,13 @@ def tamper(calls: Sequence[str], what: str) -> list[str]:
     return ["-e", f"trace={names}", "-e", f"inject={names}:{what}", "-e", "signal=none"]
 
 
-def command(pids: Iterable[int], calls: Sequence[str], what: str, log: Path) -> list[str]:
-    """The command line that tampers with running processes."""
+def command(
+    pids: Iterable[int], calls: Sequence[str], what: str, log: Path, paths: Iterable[str] = ()
+) -> list[str]:
+    """The command line that tampers with running processes; with `paths`, with calls on those files alone."""
     attach = [word for pid in sorted(pids) for word in ("-p", str(pid))]
-    return ["strace", "-qq", "-f", "-ttt", "-o", str(log), *tamper(calls, what), *attach]
+    narrowed = [word for path in paths for word in ("-P", path)]
+    return ["strace", "-qq", "-f", "-ttt", "-A", "-o", str(log), *tamper(calls, what), *narrowed, *attach]
 
 
 def tracer_of(pid: int) -> int:
@@ -75,17 +78,22 @@ def tracer_of(pid: int) -> int:
     return min(found, default=0)
 
 
-def stays(pid: int, calls: Iterable[str]) -> set[tuple[int, int, str]]:
+def stays(pid: int, calls: Iterable[str], paths: Collection[str] = ()) -> set[tuple[int, int, str]]:
     """Which threads of a process are in one of these calls now, as the kernel has it: thread, call, and a
-    count that changes when the thread has run since."""
+    count that changes when the thread has run since. With `paths`, in a call on one of those files."""
     wanted = {_numbers[platform.machine()][name] for name in calls}
     found = set()
     with contextlib.suppress(OSError):
         for thread in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError):
-                number = (thread / "syscall").read_text().split()[0]
-                if number.isdecimal() and int(number) in wanted:
+                number, *given = (thread / "syscall").read_text().split()
+                if number.isdecimal() and int(number) in wanted and (not paths or _file(pid, given) in paths):
                     status = (thread / "status").read_text(errors="replace").splitlines()
                     ran = next(x.split()[1] for x in status if x.startswith("voluntary_ctxt_switches"))
                     found.add((int(thread.name), int(number), ran))
     return found
+
+
+def _file(pid: int, arguments: Sequence[str]) -> str:
+    """The file that a call's first argument is open for, by its path as the process has it."""
+    return str(Path(f"/proc/{pid}/fd/{int(arguments[0], 16)}").readlink())

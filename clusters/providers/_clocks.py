@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,8 +11,12 @@ import msgspec
 from harness.core.cluster import ClockReading, Course
 
 
-class AgentClocks:
-    """Implements `harness.core.cluster.Clocks` for a cluster with an agent."""
+class Clocks:
+    """Implements `harness.core.cluster.Clocks` by `ask`, which sends a request and returns its result; `node` refuses
+    a name that is no node's."""
+
+    def __init__(self, ask: Callable[..., Any], node: Callable[[str], str]) -> None:
+        self._ask, self._node = ask, node
 
     def shift(self, fault: str, node: str, course: Course) -> Mapping[str, Any]:
         wire = msgspec.to_builtins(course)
@@ -28,11 +32,3 @@ class AgentClocks:
         began = time.perf_counter_ns()
         processes = self._ask(operation, **arguments)
         return {"processes": processes, "took_ms": (time.perf_counter_ns() - began) / 1e6}
-
-    def _ask(self, operation: str, **arguments: Any) -> Any:
-        """Ask the agent; the cluster does."""
-        raise NotImplementedError
-
-    def _node(self, name: str) -> str:
-        """A node's name, which exists; the cluster looks."""
-        raise NotImplementedError

@@ -15,13 +15,14 @@ from harness.core.errors import InfrastructureError, MissingCapability, UsageErr
 
 MOST_NODES: Final = 99
 _ranges: Final = tuple(f"10.{n}.0.0/24" for n in (73, 91, 107, 133, 151, 179, 211, 233))
-_prefix6: Final = "fd73:706c:6974:b7a1::"  # unique local (RFC 4193), of our own choosing
+_ours6: Final = "fd73:706c"  # unique local (RFC 4193), of our own choosing
 
 
 def addresses(
-    network: ipaddress.IPv4Network, nodes: int, *, six: bool
+    network: ipaddress.IPv4Network, nodes: int, *, six: str | None
 ) -> tuple[tuple[Node, ...], tuple[Place, ...]]:
-    """Nodes and places with their addresses: `.1` and on for nodes, `.101` and on for places.
+    """Nodes and places with their addresses: `.1` and on for nodes, `.101` and on for places; with a prefix `six`,
+    of IPv6 as well.
 
     Raises: UsageError when the range is too small.
     """
@@ -33,13 +34,30 @@ def addresses(
         return str(network.network_address + host)
 
     def v6(host: int) -> str | None:
-        return f"{_prefix6}{host}" if six else None
+        return f"{six}{host}" if six else None
 
     every = range(1, nodes + 1)
     return (
         tuple(Node(f"n{i}", v4(i), v6(i)) for i in every),
         tuple(Place(f"c{i}", f"n{i}", v4(offset + i), v6(offset + i)) for i in every),
     )
+
+
+def prefix6() -> str | None:
+    """The IPv6 prefix of networks that nobody else sees, or None on a host without IPv6."""
+    return f"{_ours6}:6974:b7a1::" if Path("/proc/net/if_inet6").exists() else None
+
+
+def prefix6_of(network: ipaddress.IPv4Network) -> str | None:
+    """The one of a network that others see: as unique as its IPv4 range.
+
+    >>> prefix6_of(ipaddress.IPv4Network("10.73.0.0/24"))
+    'fd73:706c:a49:0::'
+    """
+    if prefix6() is None:
+        return None
+    high, low = divmod(int(network.network_address), 1 << 16)
+    return f"{_ours6}:{high:x}:{low:x}::"
 
 
 def choose(

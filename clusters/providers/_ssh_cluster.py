@@ -16,8 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from clusters.means.crashloop import Loops
-from clusters.providers import _beside, _disks, _tracer
-from clusters.providers._clocks import AgentClocks
+from clusters.providers import _beside, _clocks, _disks, _tracer
 from clusters.providers._ssh_host import Host
 from harness.core.cluster import (
     DATA_DIR,
@@ -51,7 +50,7 @@ _close_s: Final = 30.0
 _T = TypeVar("_T")
 
 
-class SshCluster(AgentClocks):
+class SshCluster:
     """A cluster of hosts; implements `harness.core.cluster.Cluster`, `Network`, `Processes`, `Limits`, `Clocks`."""
 
     def __init__(
@@ -65,7 +64,7 @@ class SshCluster(AgentClocks):
         self.inits: Mapping[str, tuple[int, int]] = {}
         self.network = self
         self.process = self
-        self.clock = self
+        self.clock = _clocks.Clocks(self._ask, self._node)
         self.limits = self
         self.disk = _disks.Disks(self._ask)
         self.tracer = _tracer.Tracer(self._ask)

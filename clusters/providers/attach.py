@@ -17,6 +17,7 @@ from clusters.providers._beside import Helpers
 from clusters.providers._disks import Disks
 from clusters.providers._tracer import Tracer
 from harness.core.cluster import (
+    CAPABILITIES,
     ClockReading,
     Course,
     Echoes,
@@ -40,12 +41,12 @@ ATTACH: Final = Descriptor(
 _address: Final = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s\[\]:,/@]+)):(?P<port>\d{1,5})")
 _not_ours: Final = "the cluster is not ours: attach has no hand on its machines"
 _refused: Final[dict[str, str]] = {
+    **dict.fromkeys(CAPABILITIES, f"{_not_ours}, and limits nothing"),
     "block": f"{_not_ours}, and cuts no network",
     "shape": f"{_not_ours}, and shapes no network",
     "client-places": "clients of an attached cluster all connect from this machine",
     "signal": f"{_not_ours}, and signals no process",
     "restart": f"{_not_ours}, and starts no process",
-    **dict.fromkeys(("cpu-limit", "memory-limit", "descriptor-limit"), f"{_not_ours}, and limits nothing"),
     "clock": f"{_not_ours}, and changes no clock",
     "at-rest": f"{_not_ours}, and touches no data",
     "loop-disk": f"{_not_ours}, and reaches no disk",

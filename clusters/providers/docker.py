@@ -24,9 +24,9 @@ from clusters.means.dockerd import LABEL, Daemon, DaemonError, clear
 from clusters.means.loader import standalone
 from clusters.means.nft import BRIDGE_PREFIX, discard, find_program, table_of
 from clusters.providers import _disks, _zones
-from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
+from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use, prefix6_of
 from clusters.providers.netns import Netns, NetnsCluster
-from harness.core.cluster import DATA_DIR, Node, Place, Process
+from harness.core.cluster import CAPABILITIES, DATA_DIR, Node, Place, Process
 from harness.core.descriptor import Descriptor
 from harness.core.errors import InfrastructureError, MissingCapability, SplitbrainError, UsageError
 from harness.core.options import Option
@@ -71,20 +71,7 @@ DOCKER = Descriptor(
     ),
 )
 
-_names: Final = (
-    "docker",
-    "client-places",
-    "block",
-    "shape",
-    "signal",
-    "restart",
-    "clock",
-    "keep",
-    "descriptor-limit",
-    "at-rest",
-    "loop-disk",
-    "trace",
-)
+_names: Final = ("docker", *CAPABILITIES)
 _usual: Final = "unix:///var/run/docker.sock"
 _unix: Final = "unix://"
 _init_dir: Final = "/run/splitbrain/init"
@@ -126,7 +113,9 @@ class Docker:
             if name in found and found[name] is None:
                 found[name] = reason
         for name, known in (("memory-limit", "MemoryLimit"), ("cpu-limit", "CpuCfsQuota")):
-            found[name] = None if info.get(known) else "the daemon's control groups cannot do it"
+            found[name] = found[name] or (
+                None if info.get(known) else "the daemon's control groups cannot do it"
+            )
         return found
 
     def enclose(self) -> None:
@@ -167,7 +156,7 @@ class Docker:
             while True:
                 network, claim = claimed(self._options.get("subnet"), used, "docker")
                 gateway = network.broadcast_address - 1
-                plan = addresses(network, nodes, six=False)
+                plan = addresses(network, nodes, six=prefix6_of(network))
                 highest = max(ipaddress.IPv4Address(place.address) for place in plan[1])
                 if highest >= gateway:
                     raise UsageError(
@@ -229,6 +218,7 @@ class DockerCluster(NetnsCluster):
         super().__init__(run, run_dir, nodes, places, claim=claim)
         self._title = f"splitbrain-{run}"
         self._env: dict[str, str] = {}
+        self._six: str | None = None  # the prefix of its IPv6 addresses
         self._socket = _host().removeprefix(_unix)
 
     # life
@@ -249,6 +239,7 @@ class DockerCluster(NetnsCluster):
         self._start_agent("containers")
         self._ask("prepare", run=self.run, run_dir=str(self._run_dir), daemon=self._socket)
         bridge = BRIDGE_PREFIX + self.run
+        self._six = prefix6_of(network) if self.nodes[0].address6 else None
         self._make_network(client, network, bridge)
         files, idle = standalone(_program("cat"), _init_dir)
         mounts = {str(Path(source).resolve()): target for source, target in mounts.items()}
@@ -284,7 +275,9 @@ class DockerCluster(NetnsCluster):
     def _make_network(self, client: DockerClient, network: ipaddress.IPv4Network, bridge: str) -> None:
         from docker.types import IPAMConfig, IPAMPool
 
-        pool = IPAMPool(subnet=str(network), gateway=str(network.broadcast_address - 1))
+        pools = [IPAMPool(subnet=str(network), gateway=str(network.broadcast_address - 1))]
+        if self._six:
+            pools.append(IPAMPool(subnet=f"{self._six}/64", gateway=f"{self._six}ffff"))
         try:
             with _asking("make a network"):
                 client.networks.create(
@@ -292,7 +285,8 @@ class DockerCluster(NetnsCluster):
                     driver="bridge",
                     internal=True,  # nobody has a way out: what a node sends reaches nodes and places, or nobody
                     options={"com.docker.network.bridge.name": bridge},
-                    ipam=IPAMConfig(pool_configs=[pool]),
+                    ipam=IPAMConfig(pool_configs=pools),
+                    enable_ipv6=self._six is not None,
                     labels={LABEL: self.run},
                 )
         except InfrastructureError as e:
@@ -331,7 +325,11 @@ class DockerCluster(NetnsCluster):
             healthcheck={"test": ["NONE"]},
             labels={LABEL: self.run},
             networking_config=api.create_networking_config(
-                {self._title: api.create_endpoint_config(ipv4_address=node.address)}  # type: ignore[arg-type]  # the stub errs
+                {
+                    self._title: api.create_endpoint_config(
+                        ipv4_address=node.address, ipv6_address=node.address6
+                    )
+                }  # type: ignore[arg-type]  # the stub errs
             ),
             host_config=api.create_host_config(
                 network_mode=self._title,

@@ -28,10 +28,10 @@ import msgspec
 
 from clusters.means.crashloop import Loops
 from clusters.means.limits import NodeLimits
-from clusters.providers import _beside, _disks, _tracer, _zones
-from clusters.providers._clocks import AgentClocks
-from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use
+from clusters.providers import _beside, _clocks, _disks, _tracer, _zones
+from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use, prefix6
 from harness.core.cluster import (
+    CAPABILITIES,
     DATA_DIR,
     Echoes,
     Endpoint,
@@ -102,21 +102,7 @@ class Netns:
         )
         if done.returncode:
             reason = f"the probe itself failed: {done.stderr.strip().splitlines()[-1:]}"
-            names = (
-                "netns",
-                "block",
-                "shape",
-                "client-places",
-                "signal",
-                "restart",
-                "cgroup",
-                "users",
-                "clock",
-                "at-rest",
-                "loop-disk",
-                "trace",
-            )
-            return dict.fromkeys((*names, "cpu-limit", "memory-limit", "descriptor-limit"), reason)
+            return dict.fromkeys(("netns", *CAPABILITIES, "cgroup", "users"), reason)
         found: dict[str, str | None] = json.loads(done.stdout)
         return found
 
@@ -163,7 +149,7 @@ class Netns:
             if not Path(source).exists():
                 raise InfrastructureError(f"{source} is to be mounted in the nodes, but is not there")
         network, claim = claimed(self._subnet, in_use())
-        plan = addresses(network, nodes, six=Path("/proc/net/if_inet6").exists())
+        plan = addresses(network, nodes, six=prefix6())
         zones, trips = _zones.parse(self._options, [node.name for node in plan[0]])
         cluster = NetnsCluster(run, run_dir.resolve(), *plan, claim=claim)
         cluster.zones = zones
@@ -188,8 +174,8 @@ class Netns:
         return cluster
 
 
-class NetnsCluster(AgentClocks):
-    """A cluster; implements `harness.core.cluster.Cluster`, `Network`, `Processes` and `Clocks`.
+class NetnsCluster:
+    """A cluster; implements `harness.core.cluster.Cluster`, `Network` and `Processes`.
 
     Any thread may call it; requests to the agent take turns.
     """
@@ -211,7 +197,7 @@ class NetnsCluster(AgentClocks):
         self.capabilities: Mapping[str, str | None] = {}
         self.network = self
         self.process = self
-        self.clock = self
+        self.clock = _clocks.Clocks(self._ask, self._node)
         self.disk = _disks.Disks(self._ask)
         self.tracer = _tracer.Tracer(self._ask)
         self._run_dir = run_dir
@@ -377,7 +363,6 @@ class NetnsCluster(AgentClocks):
 
         Raises: InfrastructureError when that takes longer than 5 s.
         """
-        from clusters.means import procfs
 
         number = _beside.signal_of(signal)
         if (pid is None) != (start is None):
@@ -387,7 +372,7 @@ class NetnsCluster(AgentClocks):
         for one in before:
             if not one.alive or (pid is not None and (one.pid, one.start) != (pid, start)):
                 continue
-            if not _until(_effects(procfs.thread_states).get(number, _at_once)(one.pid, one.start)):
+            if not _until(partial(_effects().get(number, _at_once), one.pid, one.start)):
                 text = f"{one.name} (pid {one.pid}) shows no effect of {signal} after {_effect_s:g} s"
                 raise InfrastructureError(f"{node}: {text}; it may hang in the kernel")
         return before
@@ -553,19 +538,19 @@ _errors: Final[dict[str, type[InfrastructureError]]] = {
 }
 
 
-def _effects(
-    threads: Callable[[int, int], set[str]],
-) -> dict[signals.Signals, Callable[[int, int], Callable[[], bool]]]:
+def _effects() -> dict[signals.Signals, Callable[[int, int], bool]]:
     """What a signal must have brought about before `signal` returns."""
+    from clusters.means import procfs
+
     return {
-        signals.SIGKILL: lambda pid, start: lambda: not _lives(pid, start),
-        signals.SIGSTOP: lambda pid, start: lambda: threads(pid, start) <= {"T", "t"},
-        signals.SIGCONT: lambda pid, start: lambda: "T" not in threads(pid, start),
+        signals.SIGKILL: lambda pid, start: not _lives(pid, start),
+        signals.SIGSTOP: procfs.stands_still,
+        signals.SIGCONT: lambda pid, start: "T" not in procfs.thread_states(pid, start),
     }
 
 
-def _at_once(_pid: int, _start: int) -> Callable[[], bool]:
-    return lambda: True
+def _at_once(_pid: int, _start: int) -> bool:
+    return True
 
 
 def _lives(pid: int, start: int) -> bool:

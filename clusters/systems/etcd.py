@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from clusters.systems import _etcd_versions as versions
 from harness.core.client import Client
 from harness.core.cluster import Node, Process, View
 from harness.core.descriptor import Descriptor
@@ -60,10 +61,13 @@ ETCD: Final = Descriptor(
     summary="the key-value store of Kubernetes; Raft, linearizable reads and transactions",
     target="clusters.systems.etcd:Etcd",
     options=OPTIONS,
+    versions=versions.VERSIONS,
 )
 
 _api: Final = 'etcd documentation, "KV API guarantees"'
 _faq: Final = 'etcd documentation, "Understand failures"'
+_api_link: Final = "https://etcd.io/docs/v3.6/learning/api_guarantees/"
+_faq_link: Final = "https://etcd.io/docs/v3.6/op-guide/failures/"
 _deaths: Final = frozenset({"kill", "terminate", "crash-loop"})
 _power: Final = frozenset({"power-loss", "crash-point"})  # what was not synced is gone as well
 # Time passes that a node does not notice, or cannot use.
@@ -120,12 +124,14 @@ class Etcd:
             most="all",  # safety does not depend on how many are gone, as long as disks keep what was synced
             unless={"reads": "serializable"},
             source=f"{_api}: linearizable by default; serializable requests may be stale",
+            link=_api_link,
         ),
         Promise(
             prop="availability",
             families=_survived,
             most="all",  # it is judged by coming back once all is healed, which a lost majority does as well
             source=f"{_faq}: once the majority works again, a leader is elected and the cluster is healthy",
+            link=_faq_link,
         ),
         # A leader that wakes from a pause, or a sync, may still renew leases, or revoke them, before it hears of
         # its successor.
@@ -134,12 +140,14 @@ class Etcd:
             families=_survived - _stalls,
             most="minority",
             source="etcd #15247, and the discussion of #16822: off by little, and accepted",
+            link="https://github.com/etcd-io/etcd/issues/15247",
         ),
         Promise(
             prop="durable",
             families=_deaths | _power,
             most="all",
             source=f"{_api}: completed operations are durable",
+            link=_api_link,
         ),
     )
 
@@ -166,7 +174,6 @@ class Etcd:
 
     def install(self, version: str | None, artifacts: Any) -> Install:
         from clusters.artifacts import VersionRefused
-        from clusters.systems import _etcd_versions as versions
 
         if binary := self.options["binary"]:
             if version is not None:
@@ -174,11 +181,11 @@ class Etcd:
             artifact = artifacts.local(binary)
             exact = _version_of(artifact.path)
         else:
-            exact = versions.resolve(version)
+            exact = versions.VERSIONS.resolve("etcd", version)
             try:
                 artifact = versions.obtain(exact, artifacts)
             except VersionRefused as e:
-                raise versions.refused(exact, str(e)) from e
+                raise versions.VERSIONS.refused("etcd", exact, str(e), e.served) from e
         return Install(
             version=exact,
             program={"etcd": artifact.path},

@@ -45,6 +45,23 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
 DATA_DIR: Final = "/run/splitbrain/data"  # a node's own data, as the node sees it
 PROGRAM_DIR: Final = "/run/splitbrain/program"  # what was installed, read-only, as the node sees it
 
+# What a cluster may be able to do, see `Cluster.capabilities`; a provider may have more of its own.
+CAPABILITIES: Final = (
+    "block",
+    "shape",
+    "client-places",
+    "signal",
+    "restart",
+    "clock",
+    "keep",
+    "cpu-limit",
+    "memory-limit",
+    "descriptor-limit",
+    "loop-disk",
+    "at-rest",
+    "trace",
+)
+
 Pair = tuple[Endpoint, Endpoint]  # directed: packets from the first to the second
 
 
@@ -325,15 +342,34 @@ class Disks(Protocol):
 class Tracer(Protocol):
     """Tampering with system calls of a node's processes (capability `trace`). A process has one tracer at most."""
 
-    def trace(self, fault: str, node: str, calls: Sequence[str], what: str) -> None:
-        """Do `what`, in strace's words (`delay_enter=50ms`), to these calls of all that runs on the node now."""
+    def trace(
+        self,
+        fault: str,
+        node: str,
+        calls: Sequence[str],
+        what: str,
+        *,
+        files: str | None = None,
+        follow: bool = False,
+    ) -> None:
+        """Do `what`, in strace's words (`delay_enter=50ms`), to these calls of all that runs on the node now.
+        `files`: to calls on files of its data alone, by a pattern for the path below the data directory; `follow`:
+        also of what is started there until `untrace`."""
 
     def untrace(self, fault: str, node: str) -> None:
         """Let go of what `fault` holds there; nothing happens if it holds nothing."""
 
-    def longest_ms(self, node: str, calls: Sequence[str], watch_s: float, enough_ms: float) -> float:
+    def longest_ms(
+        self,
+        node: str,
+        calls: Sequence[str],
+        watch_s: float,
+        enough_ms: float,
+        *,
+        files: str | None = None,
+    ) -> float:
         """For how long, at the longest, a thread of the node's processes was seen in one of these calls (`fsync`,
-        `fdatasync`) without having run; looks for `watch_s`, or until it saw one of `enough_ms`."""
+        `write`) without having run; looks for `watch_s`, or until it saw one of `enough_ms`. `files` as in `trace`."""
 
 
 class Cluster(Protocol):

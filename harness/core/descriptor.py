@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from harness.core.options import Option
+from harness.core.versions import Versions
 
 
 class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ()  # of a fault: the kinds it accepts after `family:`
     exists: bool = False  # of a provider: its cluster is there already and has no life cycle
     hosts: bool = False  # of a provider: its nodes are hosts that have to be named, as USER@HOST:PORT
+    versions: Versions | None = None  # of a system: which there are, and where they are had from
 
     def load(self) -> Any:
         """The object that `target` names."""

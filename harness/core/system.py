@@ -80,6 +80,7 @@ class Promise(msgspec.Struct, frozen=True, kw_only=True):
     most: Literal["minority", "all"] = "minority"
     unless: dict[str, str] = {}
     source: str = ""
+    link: str = ""  # where `source` is read
 
 
 class Artifacts(Protocol):

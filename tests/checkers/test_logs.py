@@ -82,6 +82,18 @@ def test_a_node_that_crashes_once_it_was_started_again_is_accused(tmp_path: Path
     assert check(tmp_path).verdict == "invalid"
 
 
+@pytest.mark.parametrize("family", ["disk-full", "read-only", "disk-error", "fd-limit", "memory-pressure"])
+def test_what_is_denied_explains_a_crash_however_often_it_is_started(tmp_path: Path, family: str) -> None:
+    record(tmp_path, [(family, 3, 6, True)])
+    logged(tmp_path, START, CRASH)
+    survives = [{"prop": "availability", "families": [family], "most": "all"}]
+    result = check(tmp_path, promises=survives)
+    assert result.verdict == "valid"
+    assert "kept it from working" in result.reason
+    logged(tmp_path, START, (6.8, *CRASH[1:]))  # over for too long
+    assert check(tmp_path, promises=survives).verdict == "invalid"
+
+
 def test_a_word_about_corrupt_data(tmp_path: Path) -> None:
     logged(tmp_path, CORRUPT)
     result = check(tmp_path)

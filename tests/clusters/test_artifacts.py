@@ -6,16 +6,18 @@ The tools are real processes: small programs on PATH under the names of the real
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from clusters import artifacts as module
 from clusters.artifacts import Artifact, Artifacts, ToolFailed, VersionRefused
+from clusters.artifacts.tools import run
 from harness.core.cache import cache_dir
 from harness.core.errors import ArtifactError
 
@@ -25,7 +27,7 @@ def obtain(cache: Artifacts, content: str = "#!/bin/sh\n", name: str = "thing") 
         program.write_text(content)
         return "made here"
 
-    return cache._obtain(name, "1.2", ("test",), make)
+    return cache.obtain(name, "1.2", ("test",), make)
 
 
 def tool(folder: Path, name: str, script: str) -> None:
@@ -84,7 +86,7 @@ def test_a_failure_leaves_nothing_and_the_next_try_works(tmp_path: Path) -> None
         raise ToolFailed("go build", "ended with 1", "\n".join(f"line {n}" for n in range(40)))
 
     with pytest.raises(ArtifactError) as caught:
-        Artifacts(tmp_path)._obtain("thing", "1.2", ("test",), fail)
+        Artifacts(tmp_path).obtain("thing", "1.2", ("test",), fail)
     assert "line 39" in str(caught.value)
     assert "line 5\n" not in str(caught.value)  # the last lines, not all
     assert [p.suffix for p in (tmp_path / "programs").iterdir()] == [".lock"]
@@ -121,7 +123,7 @@ def test_of_two_runs_at_once_one_obtains_and_the_other_waits(tmp_path: Path) -> 
 
     results: list[Artifact] = []
     threads = [
-        threading.Thread(target=lambda a=a: results.append(a._obtain("thing", "1", ("t",), make)))
+        threading.Thread(target=lambda a=a: results.append(a.obtain("thing", "1", ("t",), make)))
         for a in (Artifacts(tmp_path), Artifacts(tmp_path, say=say))
     ]
     threads[0].start()
@@ -134,12 +136,29 @@ def test_of_two_runs_at_once_one_obtains_and_the_other_waits(tmp_path: Path) -> 
     assert "waiting" in said[0]
 
 
+def test_a_lock_of_a_cache_that_was_emptied_meanwhile_is_none(tmp_path: Path) -> None:
+    real = fcntl.flock
+    emptied: list[Path] = []
+
+    def flock(file: IO[str], how: int) -> None:
+        real(file, how)
+        if not emptied:
+            emptied.append(Path(file.name))
+            Path(file.name).unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        obtain(Artifacts(tmp_path))
+    assert emptied
+    assert emptied[0].exists(), "it was locked again, under its name"
+
+
 def test_a_full_disk_and_a_cache_that_is_a_file_are_told_apart(tmp_path: Path) -> None:
     def full(_work: Path, _program: Path) -> str:
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
 
     with pytest.raises(ArtifactError, match="disk is full"):
-        Artifacts(tmp_path)._obtain("thing", "1", ("t",), full)
+        Artifacts(tmp_path).obtain("thing", "1", ("t",), full)
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="SPLITBRAIN_CACHE"):
         obtain(Artifacts(tmp_path / "file"))
@@ -180,7 +199,7 @@ def test_a_module_that_needs_a_newer_go_says_so(tmp_path: Path, tools: Path) -> 
 
 def test_debian_refuses_another_version_than_asked_for(tmp_path: Path, tools: Path) -> None:
     tool(tools, "apt-get", "touch etcd-server_3.5.16-4.deb")
-    tool(tools, "dpkg-deb", "echo 3.5.16-4")
+    tool(tools, "dpkg-deb", "echo etcd-server 3.5.16-4")
     with pytest.raises(VersionRefused, match=r"etcd-server 3\.5\.16-4, not 3\.4\.23"):
         Artifacts(tmp_path / "c").debian_file("etcd", "3.4.23", package="etcd-server", member="/usr/bin/etcd")
     tool(tools, "apt-get", "echo 'E: Unable to locate package etcd-server' >&2; exit 100")
@@ -191,7 +210,7 @@ def test_debian_refuses_another_version_than_asked_for(tmp_path: Path, tools: Pa
 def test_a_tool_that_hangs_is_ended_with_its_children(tmp_path: Path) -> None:
     script = "echo working; sleep 300 & echo $! > child; wait"
     with pytest.raises(ToolFailed, match="did not end within") as caught:
-        module._run(["sh", "-c", script], cwd=tmp_path, timeout_s=0.5)
+        run(["sh", "-c", script], cwd=tmp_path, timeout_s=0.5)
     assert "working" in caught.value.output
     child = int((tmp_path / "child").read_text())
     deadline = time.monotonic() + 5

@@ -104,6 +104,48 @@ def test_writes_fail_and_succeed_again(cluster: NetnsCluster, error: str, words:
     until(lambda: all(words not in line for line in said(cluster, "n1")[-3:]))
 
 
+# Records into preallocated blocks, as a write-ahead log's, each told of once it is synced; first, what is there.
+LOGGER = f"""
+import os, time
+file = os.open("{DATA_DIR}/log", os.O_RDWR | os.O_CREAT)
+os.posix_fallocate(file, 0, 16 << 20)
+log = os.pread(file, 16 << 20, 0)
+last = max(int(log[at : at + 4096].strip(b"\\0 ") or 0) for at in range(0, len(log), 4096))
+print("last", last, flush=True)
+try:
+    for n in range(last + 1, 16 << 20 >> 12):
+        os.pwrite(file, b"%-4096d" % n, n << 12)
+        os.fdatasync(file)
+        print(n, flush=True)
+except OSError as e:
+    print(e, flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.mark.netns
+@pytest.mark.parametrize("error", ["EROFS", "EIO"])
+def test_a_disk_that_goes_bad_keeps_what_was_synced(tmp_path: Path, error: str) -> None:
+    made = Netns({"disk_mb": 32}).create(run="tsynced", run_dir=tmp_path, nodes=1, mounts={}, needs=NEEDS)
+
+    def log() -> list[str]:
+        return said(made, "n1")
+
+    try:
+        made.launch({"n1": [Process(name="shell", argv=("/usr/bin/python3", "-c", LOGGER))]})
+        for times in range(5):  # it is a race with a sync
+            until(lambda: log() and log()[-1].isdecimal() and int(log()[-1]) % 40 > 30)
+            made.disk.spoil("n1", error)
+            until(lambda: "Errno" in log()[-1])
+            synced = max(int(line) for line in log() if line.isdecimal())
+            made.disk.mend("n1")
+            made.start("n1")
+            until(lambda times=times: sum("last" in line for line in log()) == times + 2)  # type: ignore[misc]
+            assert max(int(line.split()[1]) for line in log() if "last" in line) >= synced
+    finally:
+        made.close()
+
+
 @pytest.mark.netns
 def test_what_was_flushed_survives_unsynced(tmp_path: Path) -> None:
     made = Netns({"disk_mb": 16}).create(run="tflush", run_dir=tmp_path, nodes=1, mounts={}, needs=NEEDS)

@@ -12,30 +12,16 @@ import pytest
 from clusters.means import dockerd
 from clusters.means.loader import standalone
 from clusters.providers.docker import Docker
+from harness.core.cluster import CAPABILITIES
 from harness.core.errors import MissingCapability, UsageError
 from tests.clusters.fake_dockerd import folder, saying
-
-CAPABILITIES = {
-    "docker",
-    "client-places",
-    "block",
-    "shape",
-    "signal",
-    "restart",
-    "clock",
-    "keep",
-    "descriptor-limit",
-    "at-rest",
-    "loop-disk",
-    "trace",
-}
 
 
 @pytest.mark.parametrize("address", ["unix:///no/such/docker.sock", "tcp://127.0.0.1:1"])
 def test_a_daemon_that_is_not_there(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", address)
     found = Docker().probe()
-    assert set(found) == CAPABILITIES
+    assert set(found) == {"docker", *CAPABILITIES}
     for reason in found.values():
         assert reason is not None
         assert f"the Docker daemon at {address} does not answer (" in reason
@@ -65,7 +51,7 @@ def test_a_daemon_whose_containers_cannot_be_entered(
         monkeypatch.setenv("DOCKER_HOST", address)
         found = Docker().probe()
         assert found["docker"] is None, "it answers"
-        for name in CAPABILITIES - {"docker"}:
+        for name in CAPABILITIES:
             assert says in str(found[name])
             assert "clients cannot stand inside its network" in str(found[name])
         with pytest.raises(MissingCapability, match=says):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +111,35 @@ def test_every_place_reaches_every_node(cluster: DockerCluster) -> None:
         for target in cluster.nodes:
             assert cluster.reaches(source.name, target.name, PORT)
     assert cluster.reaches("n1", "c2", 1), "a refusal came back, so packets go both ways"
+
+
+def test_ipv6_reaches_and_is_cut_as_well(cluster: DockerCluster) -> None:
+    address = cluster.nodes[1].address6
+    if address is None:
+        pytest.skip("this host has no IPv6")
+    seen: list[object] = []
+
+    def ask(where: str, timeout_s: float) -> None:
+        with socket.socket(socket.AF_INET6) as sock:
+            sock.settimeout(timeout_s)
+            seen.append(sock.connect_ex((where, 1)))
+
+    def connect() -> None:
+        cluster.enter("c1")
+        ask(address, 5)
+        cluster.block("f6", [(Endpoint("c1"), Endpoint("n2"))])
+        ask(address, 0.2)
+        cluster.unblock("f6")
+        ask(address, 5)
+        ask("2001:db8::1", 5)
+
+    thread = threading.Thread(target=connect)
+    thread.start()
+    thread.join()
+    refused, cut, again, nowhere = seen
+    assert (refused, again) == (errno.ECONNREFUSED, errno.ECONNREFUSED), "reached"
+    assert cut == errno.EAGAIN, "blocked for IPv6, too"
+    assert nowhere == errno.ENETUNREACH, "nothing leads out"
 
 
 def test_nothing_leads_out_of_the_network(cluster: DockerCluster) -> None:

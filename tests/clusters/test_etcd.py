@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from clusters.artifacts import Artifact, Artifacts, VersionRefused
 from clusters.systems import _etcd_wire as codec
 from clusters.systems._etcd_errors import classify, table
-from clusters.systems._etcd_versions import DEFAULT, KNOWN, caveats, nearest, number, resolve
+from clusters.systems._etcd_versions import DEFAULT, VERSIONS, caveats, number
 from clusters.systems.etcd import ETCD, Etcd
 from harness.core.client import supported
 from harness.core.cluster import Node, View
@@ -37,6 +37,12 @@ def view(**options: Any) -> View:
 
 
 # Versions
+
+KNOWN = VERSIONS.known
+
+
+def resolve(asked: str | None) -> str:
+    return VERSIONS.resolve("etcd", asked)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +89,7 @@ def test_known_versions_stand_in_order_and_each_resolves_to_itself() -> None:
 )
 def test_the_nearest_known_version(version: str, near: str) -> None:
     assert abs(number(near)[2] - number(version)[2]) <= 5
-    assert nearest(version) == near
+    assert VERSIONS.nearest(version) == near
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,43 @@ def test_signal_reaches_only_the_same_incarnation(sleeper: subprocess.Popen[byte
     assert sleeper.wait(10) == -signal.SIGKILL
     assert not procfs.send(sleeper.pid, start, signal.SIGKILL)
     assert procfs.thread_states(sleeper.pid, start) == set()
+
+
+VFORKS = """
+import ctypes, platform, signal, time
+call = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+CLONE_VFORK = 0x4000  # without CLONE_VM, so that the child has a stack of its own
+if ctypes.CDLL(None).syscall(call, CLONE_VFORK | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+    time.sleep(60)
+time.sleep(60)
+"""
+
+
+def test_who_waits_for_a_vforked_child_stands_still() -> None:
+    with subprocess.Popen([sys.executable, "-c", VFORKS]) as parent:
+        start = procfs.stat(parent.pid).start  # type: ignore[union-attr]
+        children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+        try:
+            deadline = time.monotonic() + 10
+            assert not procfs.stands_still(parent.pid, start), "it has just begun"
+            while procfs.thread_states(parent.pid, start) != {"D"} and time.monotonic() < deadline:
+                time.sleep(0.01)
+            (child,) = map(int, children.read_text().split())
+            born = procfs.stat(child).start  # type: ignore[union-attr]
+            for pid, at in ((child, born), (parent.pid, start)):
+                assert procfs.send(pid, at, signal.SIGSTOP)
+            while not procfs.stands_still(child, born) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert procfs.stands_still(child, born)
+            assert procfs.stands_still(parent.pid, start), "though no signal reaches it"
+            os.kill(child, signal.SIGKILL)
+            while procfs.thread_states(parent.pid, start) != {"T"} and time.monotonic() < deadline:
+                time.sleep(0.01)
+            assert procfs.thread_states(parent.pid, start) == {"T"}, "it stops as soon as it is let go"
+            assert procfs.send(parent.pid, start, signal.SIGCONT)
+            assert procfs.stands_still(parent.pid, start + 1), "who is gone does, too"
+        finally:
+            parent.kill()
 
 
 def test_a_transaction_empties_before_it_fills() -> None:

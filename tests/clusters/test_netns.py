@@ -72,7 +72,7 @@ def test_what_is_no_range_is_a_usage_error(given: str) -> None:
 
 def test_addresses_are_distinct_and_in_the_range() -> None:
     network = IPv4Network("10.9.8.0/24")
-    nodes, places = addresses(network, 5, six=True)
+    nodes, places = addresses(network, 5, six="fd73::")
     assert [n.name for n in nodes] == ["n1", "n2", "n3", "n4", "n5"]
     assert (places[0].name, places[0].node) == ("c1", "n1")
     every = [e.address for e in (*nodes, *places)] + [e.address6 for e in (*nodes, *places)]
@@ -81,14 +81,14 @@ def test_addresses_are_distinct_and_in_the_range() -> None:
 
 
 def test_without_ipv6_there_are_no_such_addresses() -> None:
-    nodes, places = addresses(IPv4Network("10.9.8.0/24"), 1, six=False)
+    nodes, places = addresses(IPv4Network("10.9.8.0/24"), 1, six=None)
     assert (nodes[0].address6, places[0].address6) == (None, None)
 
 
 def test_a_small_range_is_refused_for_many_nodes() -> None:
-    assert addresses(IPv4Network("10.9.8.0/28"), 7, six=True)
+    assert addresses(IPv4Network("10.9.8.0/28"), 7, six="fd73::")
     with pytest.raises(UsageError, match="too small for 8 nodes"):
-        addresses(IPv4Network("10.9.8.0/28"), 8, six=True)
+        addresses(IPv4Network("10.9.8.0/28"), 8, six="fd73::")
 
 
 def test_loopback_is_a_range_that_every_host_uses() -> None:

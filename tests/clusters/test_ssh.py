@@ -423,9 +423,9 @@ def test_without_root_there_are_the_faults_that_need_none(lab: Lab, tmp_path: Pa
         for number in ("STOP", "CONT", "KILL"):
             cluster.signal("n1", number)
         cluster.start("n1")
-        cluster.shift("f1", "n1", Course(offset_ns=60_000_000_000))
-        assert cluster.clocks("n1")[0].offset_ns > 59_000_000_000
-        cluster.unshift("f1", "n1")
+        cluster.clock.shift("f1", "n1", Course(offset_ns=60_000_000_000))
+        assert cluster.clock.clocks("n1")[0].offset_ns > 59_000_000_000
+        cluster.clock.unshift("f1", "n1")
         with pytest.raises(MissingCapability, match=r"partitions cannot be made on this host"):
             cluster.block("f1", [(Endpoint("n1"), Endpoint("n2"))])
     assert lab.hosts[0].run(f"ls /var/tmp/splitbrain-{PLAIN}/runs") == ""

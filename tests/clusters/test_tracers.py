@@ -23,7 +23,10 @@ CALLS = ("fsync", "fdatasync")
 PROGRAM = f"""
 import os, time
 file = os.open("{DATA_DIR}/file", os.O_WRONLY | os.O_CREAT)
+os.makedirs("{DATA_DIR}/more", exist_ok=True)
+other = os.open("{DATA_DIR}/more/other", os.O_WRONLY | os.O_CREAT)
 while True:
+    os.fsync(other)
     os.write(file, b"x")
     begin = time.monotonic()
     os.fsync(file)
@@ -85,6 +88,28 @@ def test_syncs_are_slow_and_quick_again(cluster: NetnsCluster) -> None:
     assert cluster.tracer.longest_ms("n1", CALLS, 0.2, 1000.0) < 240
 
 
+def test_writes_to_one_file_are_slow_for_whoever_is_started_meanwhile(cluster: NetnsCluster) -> None:
+    def trace(files: str) -> None:
+        cluster.tracer.trace("f1", "n1", CALLS, "delay_enter=300ms", files=files, follow=True)
+
+    with pytest.raises(InfrastructureError, match="no file of its data is called 'wal/"):
+        trace("wal/*")
+    cluster.tracer.untrace("f1", "n1")
+    trace("fi*")
+    assert next_ms(cluster, 2) >= 300
+    assert cluster.tracer.longest_ms("n1", CALLS, 2.0, 240.0, files="fi*") >= 240
+    cluster.signal("n1", "KILL")
+    until(lambda: not cluster.state("n1")[0].alive)
+    cluster.start("n1")
+    assert next_ms(cluster, 2) >= 300
+    cluster.tracer.untrace("f1", "n1")
+    assert next_ms(cluster, 5) < 200
+    cluster.signal("n1", "KILL")
+    until(lambda: not cluster.state("n1")[0].alive)
+    cluster.start("n1")
+    assert next_ms(cluster, 2) < 200
+
+
 def test_a_sync_that_hangs_ends_with_the_fault(cluster: NetnsCluster) -> None:
     cluster.tracer.trace("f1", "n1", CALLS, "delay_enter=1000000ms")
     assert cluster.tracer.longest_ms("n1", CALLS, 2.0, 500.0) >= 500
@@ -106,6 +131,22 @@ def test_a_process_dies_at_its_third_sync(cluster: NetnsCluster) -> None:
     cluster.tracer.untrace("f1", "n1")
     cluster.start("n1")
     assert next_ms(cluster, 1) < 200, "what is started again is held by nobody"
+
+
+def test_calls_on_some_files_alone(cluster: NetnsCluster) -> None:
+    cluster.tracer.trace("f1", "n1", CALLS, "delay_enter=300ms", files="more/*")
+    assert cluster.tracer.longest_ms("n1", CALLS, 2.0, 240.0) >= 240
+    assert next_ms(cluster, 2) < 200, "syncs of the other file"
+    cluster.tracer.untrace("f1", "n1")
+    cluster.tracer.trace("f2", "n1", ("write", "pwrite64"), "delay_enter=300ms", files="file")
+    assert cluster.tracer.longest_ms("n1", ("write", "pwrite64"), 2.0, 240.0) >= 240
+    cluster.tracer.untrace("f2", "n1")
+    with pytest.raises(InfrastructureError, match=r"no file of its data is called 'wal/\*'"):
+        cluster.tracer.trace("f3", "n1", CALLS, "delay_enter=1ms", files="wal/*")
+    cluster.tracer.trace("f4", "n1", CALLS, "signal=KILL:when=3", files="file")
+    until(lambda: not cluster.state("n1")[0].alive)
+    log = (cluster.log_dir("n1") / "strace-f4.txt").read_text()
+    assert log.count("fsync(") == 3, "those of the other file do not count"
 
 
 def test_what_is_missing_is_named_with_an_alternative(monkeypatch: pytest.MonkeyPatch) -> None:

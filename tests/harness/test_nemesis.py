@@ -28,7 +28,7 @@ from tests.nemesis.fake import FakeCluster
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("nemesis.kill._WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis._node_fault.WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
 
@@ -269,7 +269,7 @@ def test_a_condition_that_never_comes_true_is_told(tmp_path: Path) -> None:
 
 def test_claims_are_what_a_fault_needs_unless_it_says_so() -> None:
     made = [d.load()({o.name: o.default for o in d.options}) for d in (KILL, PAUSE, PARTITION)]
-    assert [claims(fault) for fault in made] == [{"signal", "restart"}, {"signal"}, frozenset()]
+    assert [claims(fault) for fault in made] == [{"signal", "restart"}, {"signal", "stop"}, frozenset()]
     assert claims(cast("Any", SimpleNamespace(needs=frozenset({"signal"}), claims=frozenset({"own"})))) == {
         "own"
     }

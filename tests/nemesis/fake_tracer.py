@@ -16,7 +16,16 @@ class FakeTracer:
         self.cluster = cluster
         self.held: dict[tuple[str, str], float] = {}
 
-    def trace(self, fault: str, node: str, calls: Sequence[str], what: str) -> None:
+    def trace(
+        self,
+        fault: str,
+        node: str,
+        calls: Sequence[str],
+        what: str,
+        *,
+        files: str | None = None,
+        follow: bool = False,
+    ) -> None:
         if what.startswith("signal=KILL"):
             self.cluster.signal(node, "KILL")
         else:
@@ -25,6 +34,14 @@ class FakeTracer:
     def untrace(self, fault: str, node: str) -> None:
         self.held.pop((fault, node), None)
 
-    def longest_ms(self, node: str, calls: Sequence[str], watch_s: float, enough_ms: float) -> float:
+    def longest_ms(
+        self,
+        node: str,
+        calls: Sequence[str],
+        watch_s: float,
+        enough_ms: float,
+        *,
+        files: str | None = None,
+    ) -> float:
         delays = [ms for (_, of), ms in self.held.items() if of == node]
         return max([1.0, *delays]) if self.cluster.running[node].alive else 0.0

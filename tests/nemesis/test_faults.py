@@ -13,13 +13,14 @@ import pytest
 from harness.core.cluster import ProcessState
 from harness.core.descriptor import Descriptor, load
 from harness.core.errors import UsageError
-from harness.core.fault import Evidence, Fault, FaultContext, Plan
+from harness.core.fault import Evidence, Fault, FaultContext, Plan, claims
 from harness.core.ledger import Ledger, read_faults
 from harness.core.spec import Spec
 from harness.core.system import Status
 from nemesis.kill import KILL
 from nemesis.partition import Partition
 from nemesis.pause import PAUSE, Pause
+from nemesis.slow_disk import SLOW_DISK
 from nemesis.terminate import TERMINATE
 from tests.nemesis.fake import FakeCluster, context, undo
 
@@ -29,16 +30,17 @@ NODES = 5  # every kind of target exists among them
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """The fake changes at once; waiting for a kernel is of no use here."""
-    for family in ("kill", "terminate", "crash_loop", "cpu_pressure", "memory_pressure", "fd_limit"):
-        monkeypatch.setattr(f"nemesis.{family}._WAIT_S", 0.05 if family == "crash_loop" else 0.0)
+    monkeypatch.setattr("nemesis._node_fault.WAIT_S", 0.0)
+    monkeypatch.setattr("nemesis._node_fault.POLL_S", 0.001)
+    monkeypatch.setattr("nemesis.crash_loop._WAIT_S", 0.05)
+    monkeypatch.setattr("nemesis.crash_loop._POLL_S", 0.001)
+    for family in ("cpu_pressure", "memory_pressure", "fd_limit"):
+        monkeypatch.setattr(f"nemesis.{family}._WAIT_S", 0.0)
         monkeypatch.setattr(f"nemesis.{family}._POLL_S", 0.001)
     monkeypatch.setattr("nemesis.memory_pressure._FILL_S", 0.0)
     monkeypatch.setattr("nemesis.pause._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.partition._CHANGES", 0)
     monkeypatch.setattr("nemesis.partition._PROBE_S", 0.2)
-    monkeypatch.setattr("nemesis.power_loss._WAIT_S", 0.0)
-    monkeypatch.setattr("nemesis.crash_point._WAIT_S", 0.0)
-    monkeypatch.setattr("nemesis.at_rest._WAIT_S", 0.0)
     monkeypatch.setattr("nemesis.at_rest._sleep", lambda _: None)
     monkeypatch.setattr("nemesis.power_loss._FLUSHED_S", (0.0, 0.0))
     monkeypatch.setattr("nemesis.pause._STANDING_S", 0.001)
@@ -316,3 +318,13 @@ def test_a_limit_that_was_there_before_is_no_effect(family: str) -> None:
         for kind in ("cpu", "memory", "descriptors"):
             cluster.limit("other", node.name, kind, 0.01)
     assert live(fault, cluster, context(cluster), "one")[2].effect is False
+
+
+def test_a_slow_disk_leaves_out_nodes_on_which_nothing_runs_and_lets_a_kill_join() -> None:
+    slow, kill, pause = make(SLOW_DISK), make(KILL), make(PAUSE)
+    cluster = FakeCluster(2)
+    cluster.signal("n1", "KILL")
+    assert slow.plan(context(cluster), "n1+n2").nodes == ("n2",)
+    assert slow.plan(context(cluster), "n1").nodes == ()
+    assert not claims(slow) & claims(kill)
+    assert claims(slow) & claims(pause)

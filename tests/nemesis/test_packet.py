@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from harness.core.cluster import Endpoint, Shaping
+from harness.core.errors import UsageError
 from nemesis.packet import KINDS, PACKET, Packet, least, links, shape
 from tests.nemesis.fake import FakeCluster, context, undo
 
@@ -92,3 +93,24 @@ def _shape(kind: str) -> Shaping:
     made = shape(kind, DEFAULTS, seed=1)
     assert math.isfinite(made.delay_ms)
     return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "nodes", "least_percent"),
+    [
+        ("loss", {}, 3, 1.1),
+        ("loss", {"direction": "out", "on": "one"}, 3, 3.2),
+        ("loss", {}, 2, 3.2),
+        ("duplicate", {}, 3, 1.1),
+        ("corrupt", {}, 5, 1.6),
+        ("reorder", {}, 3, 2.2),
+    ],
+)
+def test_what_is_too_rare_to_be_proven_is_refused(
+    kind: str, options: dict[str, str], nodes: int, least_percent: float
+) -> None:
+    name = f"{kind}_percent"
+    assert Packet({**options, name: least_percent}).refusal(kind, nodes) is None
+    with pytest.raises(UsageError, match=rf"option packet.{name}=.* expected at least {least_percent:g}$"):
+        Packet({**options, name: least_percent - 0.1}).refusal(kind, nodes)
+    assert Packet({**options, name: 0.1}).refusal("delay", nodes) is None

@@ -191,7 +191,7 @@ def test_each_ends_by_its_own_stop_signal(cluster: NetnsCluster) -> None:
 def test_what_does_not_end_when_asked_is_no_effect_and_is_killed_at_healing(
     cluster: NetnsCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nemesis.terminate._WAIT_S", 0.1)
+    monkeypatch.setattr("nemesis._node_fault.WAIT_S", 0.1)
     before = states(cluster, "n1")["server"]
     cluster.signal("n1", "STOP")  # a stopped process does not get to SIGTERM
     seen = live(Terminate({"grace_s": 0.1}), cluster, "all")

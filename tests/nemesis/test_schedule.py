@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
-from nemesis.schedule import schedule
+from nemesis.schedule import schedule, varied
 
 DEFAULTS = {
     "partition": ("leader", "halves", "one", "bridge"),
@@ -99,3 +99,13 @@ def test_a_family_without_targets_is_refused() -> None:
     with pytest.raises(UsageError, match="more nodes"):
         schedule(["partition"], {"partition": ()}, 30, 0)
     assert schedule(["partition:one"], {"partition": ()}, 30, 0)
+
+
+@given(seeds, st.floats(0.2, 6.0), st.floats(0.2, 6.0))
+def test_how_long_and_how_often_can_be_said(seed: int, hold_s: float, interval_s: float) -> None:
+    times = {"hold": varied(hold_s), "interval": varied(interval_s)}
+    steps = schedule(["kill"], {"kill": ["one"]}, 60.0, seed, **times)
+    assert all(0.74 * hold_s < step.hold_s < 1.26 * hold_s for step in steps)
+    gaps = [b.at_s - a.at_s - a.hold_s for a, b in pairwise(steps)]
+    assert all(0.74 * interval_s < gap < 1.26 * interval_s for gap in gaps)
+    assert len(steps) >= (60 - 5) / (1.25 * (hold_s + interval_s)) - 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from harness.core.errors import UsageError
 from nemesis.families import Family, bound
 from nemesis.phases import phases
+from nemesis.plans import plan
 from nemesis.schedule import Step
 from nemesis.targets import reach, refusal
 from nemesis.walk import walk
@@ -144,3 +145,20 @@ def test_too_large_a_target_is_refused() -> None:
         phases(["kill:all"], {"kill": family("kill", 5)}, 5, 2, 60, 0)
     with pytest.raises(UsageError, match="expected minority, all, or a number from 1 to 5"):
         bound("most", 5)
+
+
+def test_faults_beside_a_walk_come_one_after_the_other_meanwhile() -> None:
+    families = {name: family(name, 1) for name in ("kill", "slow-disk")}
+    options = {"step_s": 1.0}
+    alone = plan(["walk:kill"], families, 1, 20.0, 7, options, float)
+    both = plan(["walk:kill", "slow-disk:one"], families, 1, 20.0, 7, options, float)
+    assert [s for s in both if s.family == "kill"] == list(alone)
+    beside = [s for s in both if s.family == "slow-disk"]
+    assert len(beside) >= 2
+    assert sorted(s.n for s in both) == list(range(1, len(both) + 1))
+    assert [s.at_s for s in both] == sorted(s.at_s for s in both)
+    assert beside[1].follows == (beside[0].n,)
+    assert any(k.at_s > s.at_s and k.at_s < s.at_s + s.hold_s for k in alone for s in beside)
+    three = {name: family(name, 3) for name in families}
+    with pytest.raises(UsageError, match=r"takes out more nodes than schedule.down=1 allows"):
+        plan(["walk:kill", "slow-disk:majority"], three, 3, 20.0, 7, options, float)

@@ -6,8 +6,13 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import pytest
 
 from harness.admission import VARIABLE
 
@@ -16,6 +21,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SLOTS = tempfile.TemporaryDirectory(prefix="splitbrain-slots-")
 atexit.register(SLOTS.cleanup)
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: SLOTS.name}
+
+
+Key = TypeVar("Key", int, str)
+Value = TypeVar("Value")
 
 
 class Done(NamedTuple):
@@ -36,10 +45,18 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def splitbrain(*args: object, timeout_s: float = 120) -> Done:
+def load_s(run_dir: Path) -> float:
+    """How long a run was under load."""
+    at = {line["phase"]: line["time"] for line in lines(run_dir / "journal.jsonl") if "phase" in line}
+    return float(at["heal"] - at["load"]) / 1e9
+
+
+def splitbrain(*args: object, timeout_s: float = 120, cwd: Path | None = None) -> Done:
     """Run `splitbrain ARGS` to its end."""
     command = [sys.executable, "-P", "-m", "splitbrain", *map(str, args)]
-    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=timeout_s, check=False)
+    done = subprocess.run(
+        command, env=ENV, cwd=cwd, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
     return Done(done.returncode, done.stdout, done.stderr)
 
 
@@ -73,3 +90,20 @@ def run_altered(code: str, tmp_path: Path, *args: object, timeout_s: float = 120
     with start_altered(code, tmp_path, *args) as process:
         out, err = process.communicate(timeout=timeout_s)
         return Done(process.returncode, out, err)
+
+
+@contextmanager
+def beside(
+    request: pytest.FixtureRequest, parameter: str, one: Callable[[Key], Value], workers: int = 3
+) -> Iterator[dict[Key, Future[Value]]]:
+    """What `one` makes of each value that `parameter` has in the tests of this file that were asked for, some of
+    them at the same time: most of a run is waiting."""
+    here = [item for item in request.session.items if item.path == request.path]
+    params = [
+        item.callspec.params
+        for item in here
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec")
+    ]
+    values = dict.fromkeys(p[parameter] for p in params if parameter in p)
+    with ThreadPoolExecutor(workers) as pool:
+        yield {value: pool.submit(one, value) for value in values}

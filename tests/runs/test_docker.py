@@ -41,7 +41,7 @@ def ended_by(out: Path, act: threading.Thread | None, *args: object) -> Done:
 
 def test_the_demo_is_valid_and_every_fault_shows(tmp_path: Path) -> None:
     done = splitbrain(
-        *RUN, "--faults", "partition,kill,pause", "--time", "10s", "--seed", "11", "--out", tmp_path
+        *RUN, "--faults", "partition,kill,pause", "--time", "9s", "--seed", "11", "--out", tmp_path
     )
     results = done.results
     assert results["verdict"] == "valid", results["reason"]
@@ -58,6 +58,7 @@ def test_the_demo_is_valid_and_every_fault_shows(tmp_path: Path) -> None:
     assert leftovers(run_dir.name.rpartition("-")[2]) == []
 
 
+@pytest.mark.slow
 def test_stale_reads_behind_a_partition_are_found(tmp_path: Path) -> None:
     control = ("--opt", "reads=serializable", "--faults", "partition", "--time", "6s", "--seed", "3")
     done = splitbrain(*RUN, *control, "--out", tmp_path)
@@ -65,6 +66,7 @@ def test_stale_reads_behind_a_partition_are_found(tmp_path: Path) -> None:
     assert done.results["checks"]["linearizable"]["anomalies"]
 
 
+@pytest.mark.slow  # tests/clusters/test_docker has what is said
 def test_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(os.environ, "DOCKER_HOST", "unix:///no/such/docker.sock")
     from tests.runs import commands
@@ -77,6 +79,7 @@ def test_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_container_that_somebody_kills(tmp_path: Path) -> None:
     def act() -> None:
         name = f"splitbrain-{in_mid_load(tmp_path)}-n2"

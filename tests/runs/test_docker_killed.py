@@ -5,14 +5,16 @@ Two cases belong to every change, one in set-up and one with a fault in force; t
 
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import pytest
 
+from tests.runs.commands import beside
 from tests.runs.test_killed import Found, assess, go_through
 
 pytestmark = pytest.mark.docker
 
+PROVIDER = ("--provider", "docker")
 QUICK, ALL = (4, 7), 28
 CASES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in range(ALL)]
 
@@ -22,9 +24,8 @@ def found(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[int, Future[Found]]]:
     folder = tmp_path_factory.mktemp("killed")
-    wanted = {item.callspec.params["n"] for item in request.session.items if item.path == request.path}
-    with ThreadPoolExecutor(2) as pool:
-        yield {n: pool.submit(go_through, folder / str(n), n, "--provider", "docker") for n in sorted(wanted)}
+    with beside(request, "n", lambda n: go_through(folder / str(n), n, *PROVIDER), workers=2) as found:
+        yield found
     shutil.rmtree(folder)
 
 

@@ -8,17 +8,24 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from clusters.means.leftovers import leftovers
-from tests.runs.commands import ENV, Done, run_altered, splitbrain
+from tests.runs.commands import ENV, Done, beside, run_altered, splitbrain
 
 pytestmark = pytest.mark.netns
 
 QUICK = ("--faults", "none", "--time", "1s", "--seed", "1")
 PHASES = ("setup", "start", "load", "heal", "recover", "final", "collect")
+SIGNALLED = ("setup", "start", "load", "final")
+OFTEN = {("a bug", p) for p in ("setup", "start", "load", "final")} | {
+    ("SIGINT", "setup"),
+    ("SIGTERM", "start"),
+}
 
 AT_PHASE = """
 import os, signal
@@ -38,13 +45,20 @@ def mounts(folder: Path) -> set[str]:
     return {point for point in points if point.startswith(("/run/splitbrain/", f"{folder}/"))}
 
 
-@pytest.fixture
-def clean(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    assert mounts(tmp_path) == set()
-    for run_dir in (tmp_path / "runs").glob("*/*-*"):
+@contextmanager
+def left_clean(folder: Path) -> Iterator[Path]:
+    """Nothing that was made below `folder` is left afterwards."""
+    yield folder
+    assert mounts(folder) == set()
+    for run_dir in (folder / "runs").glob("*/*-*"):
         assert leftovers(run_dir.name.rpartition("-")[2]) == []
         assert not (run_dir / "work").exists()
+
+
+@pytest.fixture
+def clean(tmp_path: Path) -> Iterator[Path]:
+    with left_clean(tmp_path):
+        yield tmp_path
     shutil.rmtree(tmp_path)
 
 
@@ -53,10 +67,49 @@ def only_run(folder: Path) -> Path:
     return run_dir
 
 
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_bug_of_ours_in_any_phase(clean: Path, phase: str) -> None:
-    code = AT_PHASE.format(phase=phase, action="raise RuntimeError('planted in ' + name)")
-    done = run_altered(code, clean, *QUICK)
+# What happens in which phase. Each way out of a run belongs to every change, each phase of it to `make test-all`.
+MOMENTS = [
+    pytest.param(f"{what} in {phase}", marks=() if (what, phase) in OFTEN else pytest.mark.slow)
+    for what in ("a bug", "SIGINT", "SIGTERM")
+    for phase in PHASES
+    if what == "a bug" or phase in SIGNALLED
+]
+
+
+@pytest.fixture(scope="module")
+def ended(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, "Future[tuple[Path, Done]]"]]:
+    top = tmp_path_factory.mktemp("ended")
+
+    def one(moment: str) -> tuple[Path, Done]:
+        what, _, phase = moment.partition(" in ")
+        folder = top / moment.replace(" ", "-")
+        folder.mkdir()
+        raises = "raise RuntimeError('planted in ' + name)"
+        action = raises if what == "a bug" else f"os.kill(os.getpid(), signal.{what})"
+        return folder, run_altered(AT_PHASE.format(phase=phase, action=action), folder, *QUICK)
+
+    with beside(request, "moment", one) as runs:
+        yield runs
+    shutil.rmtree(top)
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_in_any_phase(ended: dict[str, "Future[tuple[Path, Done]]"], moment: str) -> None:
+    folder, done = ended[moment].result()
+    what, _, phase = moment.partition(" in ")
+    with left_clean(folder):
+        if what == "a bug":
+            a_bug_of_ours(folder, done, phase)
+        else:
+            assert done.code == 130, done.err
+            assert done.results["interrupted"] is True
+            assert what in done.results["reason"]
+            assert done.results["verdict"] == "unknown"
+
+
+def a_bug_of_ours(clean: Path, done: Done, phase: str) -> None:
     assert done.code == 4
     assert done.results["error"] == f"a fault in splitbrain itself: RuntimeError: planted in {phase}"
     assert (only_run(clean) / "report.html").exists()
@@ -64,20 +117,6 @@ def test_a_bug_of_ours_in_any_phase(clean: Path, phase: str) -> None:
     assert again.code == 4
     if phase in ("recover", "final", "collect"):
         assert again.results["checks"]["linearizable"]["verdict"] == "valid"
-
-
-@pytest.mark.parametrize(
-    ("phase", "name"),
-    [("setup", "SIGINT"), ("start", "SIGTERM"), ("load", "SIGINT"), ("load", "SIGTERM"), ("final", "SIGINT")],
-)
-def test_a_signal_in_any_phase(clean: Path, phase: str, name: str) -> None:
-    done = run_altered(
-        AT_PHASE.format(phase=phase, action=f"os.kill(os.getpid(), signal.{name})"), clean, *QUICK
-    )
-    assert done.code == 130, done.err
-    assert done.results["interrupted"] is True
-    assert name in done.results["reason"]
-    assert done.results["verdict"] == "unknown"
 
 
 def start(folder: Path, *args: str) -> subprocess.Popen[str]:
@@ -153,13 +192,14 @@ def test_a_binary_that_exits_at_once(clean: Path) -> None:
     assert "this is what the fake has to say" in done.results["error"]
 
 
+@pytest.mark.slow  # and see test_keep, which looks at it, too
 def test_a_node_that_never_gets_ready(clean: Path) -> None:
     spec = clean / "spec.toml"
-    spec.write_text('ready = "3s"\n')
+    spec.write_text('ready = "1s"\n')
     binary = fake_etcd(clean, "exec sleep 1000")
     done = splitbrain("run", spec, *QUICK, "--opt", f"binary={binary}", "--out", clean / "runs", "--json")
     assert done.code == 4
-    assert "did not get ready within 3 s" in done.results["error"]
+    assert "did not get ready within 1 s" in done.results["error"]
     assert "this is what the fake has to say" in done.results["error"]
 
 
@@ -168,21 +208,6 @@ def test_an_address_range_in_use(clean: Path) -> None:
     assert done.code == 4
     assert "127.0.0.0/24" in done.results["error"]
     assert "in use by lo" in done.results["error"]
-
-
-def test_a_missing_capability(clean: Path) -> None:
-    code = """
-from clusters.providers.netns import Netns
-real = Netns.create
-def create(self, **more):
-    cluster = real(self, **more)
-    cluster.capabilities = {**cluster.capabilities, "block": "nftables is missing; install the package nftables"}
-    return cluster
-Netns.create = create
-"""
-    done = run_altered(code, clean, "--faults", "partition", "--time", "4s", "--seed", "1")
-    assert done.code == 4
-    assert "partition needs block, which cannot be had here: nftables is missing" in done.results["error"]
 
 
 @pytest.fixture

@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.commands import ENV, lines, splitbrain
+from tests.runs.commands import ENV, lines, load_s, splitbrain
 
 pytestmark = [pytest.mark.netns, pytest.mark.rootless]
-
-
-def load_s(run_dir: Path) -> float:
-    at = {line["phase"]: line["time"] for line in lines(run_dir / "journal.jsonl") if "phase" in line}
-    return float(at["heal"] - at["load"]) / 1e9
 
 
 def test_load_ends_at_the_first_violation(out: Path) -> None:
@@ -35,27 +30,10 @@ def test_load_ends_at_the_first_violation(out: Path) -> None:
     phases = [line["phase"] for line in lines(run_dir / "journal.jsonl") if "phase" in line]
     assert phases[-3:] == ["recover", "final", "collect"], "healed, read and collected as ever"
     assert "--fail-fast" in results["command"]
-
-
-def test_a_correct_system_runs_its_whole_time_and_is_checked_meanwhile(out: Path) -> None:
-    done = splitbrain(
-        "run", "--faults", "none", "--time", "4s", "--seed", "5", "--fail-fast", "--out", out, "--json"
-    )
-    results, run_dir = done.results, Path(done.results["run"])
-    assert (done.code, results["verdict"]) == (0, "valid"), results["reason"]
-    assert load_s(run_dir) >= 3.9
-    assert results["incremental"]["keys"] >= 3
-    assert results["incremental"] | {"keys": 0} == {
-        "keys": 0,
-        "violations": 0,
-        "first_violation_s": None,
-        "ended": True,
-    }
-    found = lines(run_dir / "incremental.jsonl")
-    healed = next(line["time"] for line in lines(run_dir / "journal.jsonl") if line.get("phase") == "heal")
-    assert sum("key" in line and line["time"] < healed for line in found) >= 3, "while the load was on"
-    assert not (run_dir / "incremental.tmp").exists()
-    assert not any("ended before the load did" in warning for warning in results["warnings"])
+    anomaly = results["checks"]["linearizable"]["anomalies"][0]
+    assert f"on {anomaly['nodes'][0]} returned" in anomaly["explanation"]
+    assert "it should have seen" in anomaly["explanation"]
+    assert splitbrain("check", run_dir, "--json").results["verdict"] == "invalid"
 
 
 def checkers_of(out: Path) -> list[int]:

@@ -1,14 +1,14 @@
 """A run may be killed at any instant, in any of its processes: `heal` leaves the machine as it was, and
 `check` judges whatever the journal holds.
 
-Seven cases, one for each moment of a run, belong to every change; fifty to `make test-all`. Three at a
-time, since most of their time is waiting.
+Four cases, each at another moment of a run and each with another victim, belong to every change (`test_docker_killed`
+has two more); fifty to `make test-all`. Some at a time, since most of their time is waiting.
 """
 
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,13 +17,13 @@ import pytest
 from checkers.plant import plant_stale_read
 from harness.core.errors import UsageError
 from harness.journal import begun
-from tests.runs.commands import Done, splitbrain
+from tests.runs.commands import Done, beside, splitbrain
 from tests.runs.killing import Case, Killed, case, kill_one, still_there, wall_minus_monotonic_s
 
 pytestmark = [pytest.mark.netns, pytest.mark.rootless]
 
-QUICK, ALL = 7, 50
-CASES = [pytest.param(n, marks=() if n < QUICK else pytest.mark.slow) for n in range(ALL)]
+QUICK, ALL = (1, 3, 4, 6), 50
+CASES = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in range(ALL)]
 
 
 class Found(NamedTuple):
@@ -73,9 +73,8 @@ def found(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[int, Future[Found]]]:
     folder = tmp_path_factory.mktemp("killed")
-    wanted = {item.callspec.params["n"] for item in request.session.items if item.path == request.path}
-    with ThreadPoolExecutor(3) as pool:
-        yield {n: pool.submit(go_through, folder / str(n), n) for n in sorted(wanted)}
+    with beside(request, "n", lambda n: go_through(folder / str(n), n)) as found:
+        yield found
     shutil.rmtree(folder)
 
 

@@ -1,18 +1,18 @@
 """Rule 6: a fault that did nothing makes a run vacuous, for every registered fault and target.
 
-`apply` is replaced by nothing, the rest is real: etcd, the load, the measuring. Runs are started four
+`apply` is replaced by nothing, the rest is real: etcd, the load, the measuring. Runs are started five
 at a time, since most of their time is waiting. `make test` has one target of some families, `make test-all`
 the others; in memory, all are in tests/nemesis.
 """
 
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 
 import pytest
 
 from splitbrain import registry
-from tests.runs.commands import Done, run_altered
+from tests.runs.commands import Done, beside, run_altered
 
 pytestmark = pytest.mark.netns
 
@@ -25,8 +25,7 @@ CASES = [
     for i, target in enumerate(d.targets)
 ]
 CASES += [
-    pytest.param(f"{WALK}/{family}", marks=pytest.mark.slow if i else ())
-    for i, family in enumerate(("kill", "pause", "partition"))
+    pytest.param(f"{WALK}/{family}", marks=pytest.mark.slow) for family in ("kill", "pause", "partition")
 ]
 ZONES = {"partition:zone": ("--opt", "zones=eu:n1,n2;us:n3")}
 NODES = {"majorities-ring": 5, "minority-third": 4}
@@ -47,8 +46,6 @@ def family_of(word: str) -> str:
 def runs(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[Done]]]:
-    here = [item for item in request.session.items if item.path == request.path]
-    words = [item.callspec.params["word"] for item in here if isinstance(item, pytest.Function)]
     folder = tmp_path_factory.mktemp("vacuous")
 
     def one(word: str) -> Done:
@@ -71,8 +68,8 @@ def runs(
             *ZONES.get(word, ()),
         )
 
-    with ThreadPoolExecutor(4) as pool:
-        yield {word: pool.submit(one, word) for word in words}
+    with beside(request, "word", one, workers=5) as runs:
+        yield runs
     shutil.rmtree(folder)
 
 

@@ -3,19 +3,22 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from textwrap import dedent
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def command(*arguments: str, cwd: Path, path: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:
+def command(
+    *arguments: str, cwd: Path, path: tuple[Path, ...] = (), env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """`splitbrain ARGUMENTS`, started in `cwd`, with `path` behind splitbrain on the Python path."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *path))), "COLUMNS": "120"}
+    own = {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, *path))), "COLUMNS": "120"}
     return subprocess.run(
         [sys.executable, "-P", "-m", "splitbrain", *arguments],
         cwd=cwd,
-        env=env,
+        env={**os.environ, **own, **(env or {})},
         capture_output=True,
         text=True,
         timeout=60,

@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 from importlib import resources
 from pathlib import Path
 
 import pytest
 
+from harness.admission import VARIABLE
 from harness.core.errors import UsageError
 from splitbrain import new
 from tests.splitbrain.helpers import ROOT, command
@@ -29,16 +31,29 @@ def installed(project: Path, into: Path) -> Path:
     return into
 
 
-def its_tests(folder: Path, *path: Path) -> subprocess.CompletedProcess[str]:
+def its_tests(folder: Path, *path: Path, **more: str) -> subprocess.CompletedProcess[str]:
     """Its own tests, run as a user would: outside the checkout."""
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *path)))}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, *path))), **more}
     words = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", "."]
     return subprocess.run(
         words, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False
     )
 
 
-@pytest.mark.parametrize("kind", new.KINDS)
+@pytest.mark.netns
+def test_a_system_runs_and_passes_its_tests(tmp_path: Path) -> None:
+    done = command("new", "system", "two-banks", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)
+    assert made["files"] == ["two-banks.toml", "two_banks_server.py", "test_two_banks.py"]
+    assert sorted(made["files"]) == sorted(path.name for path in tmp_path.iterdir())
+    with tempfile.TemporaryDirectory(prefix="splitbrain-slots-") as slots:
+        ran = its_tests(tmp_path, **{VARIABLE: slots})
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "2 passed" in ran.stdout
+
+
+@pytest.mark.parametrize("kind", ["workload", "checker"])
 def test_a_skeleton_is_installed_found_and_passes_its_tests(tmp_path: Path, kind: str) -> None:
     project = tmp_path / "project"
     project.mkdir()
@@ -93,6 +108,7 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         ("workload", "two--banks", "expected lower-case words"),
         ("workload", "b" * 41, "of 40 characters at most"),
         ("workload", "register", "a workload 'register' is there already"),
+        ("system", "etcd", "a system 'etcd' is there already"),
         ("checker", "linearizable", "a checker 'linearizable' is there already"),
     ],
 )
@@ -108,5 +124,6 @@ def test_the_templates_are_part_of_the_wheel() -> None:
     assert "splitbrain" in wheel["packages"]
     assert not any(pattern.startswith("splitbrain") for pattern in wheel["exclude"])
     names = {path.name for path in (resources.files("splitbrain") / "templates").iterdir()}
-    parts = {f"{prefix}{kind}.py.template" for kind in new.KINDS for prefix in ("", "test_")}
+    parts = {f"{prefix}{kind}.py.template" for kind in ("workload", "checker") for prefix in ("", "test_")}
+    parts |= {"system.toml.template", "system_server.py.template", "test_system.py.template"}
     assert names == parts | {"pyproject.toml.template"}

@@ -1,5 +1,6 @@
 """From file and flags to a spec, and back to a command line."""
 
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -129,7 +130,8 @@ def test_no_faults(none: str) -> None:
         ({"faults": "partition:n1+n2+n3"}, "no node is left to cut them off from"),
         ({"faults": "walk:kil"}, "unknown fault 'kil'; did you mean 'kill'"),
         ({"faults": "walk:kill+kill"}, "names kill twice"),
-        ({"faults": "walk:kill,pause"}, "is a schedule of its own"),
+        ({"faults": "walk:kill,walk:pause"}, "name all states in one walk"),
+        ({"faults": "walk:kill+pause,kill:all"}, "is a state of"),
         ({"faults": "walk:kill", "opt": ["down=4"]}, "expected minority, all, or a number from 1 to 3"),
         ({"faults": "kill:all", "opt": ["schedule=phases"]}, "takes out 3 nodes at once"),
         ({"faults": "kill:all", "opt": ["down=1"]}, "takes out more nodes than schedule.down=1"),
@@ -423,3 +425,45 @@ def test_the_examples_are_specs() -> None:
     assert found
     for path in found:
         assert specs.schedule(specs.resolve(path, {"seed": 1}))
+
+
+@pytest.mark.parametrize("family", ["partition", "kill", "pause", "slow-disk"])
+def test_a_zone_needs_zones(family: str) -> None:
+    given = {"faults": f"{family}:zone", "time": "60s"}
+    with pytest.raises(UsageError, match=f"fault '{family}:zone' needs a cluster in two zones or more"):
+        specs.resolve(None, given)
+    assert specs.resolve(None, {**given, "opt": ["zones=eu:n1,n2;us:n3"]}).faults == (f"{family}:zone",)
+
+
+def test_what_is_too_rare_to_be_proven_is_refused_when_the_spec_is_read() -> None:
+    for faults in ("packet", "packet:loss"):
+        with pytest.raises(UsageError, match=r"option packet\.loss_percent=0\.5: too little to be proven"):
+            specs.resolve(None, {"faults": faults, "time": "120s", "opt": ["loss_percent=0.5"]})
+    with pytest.raises(UsageError, match="rate_kbit"):
+        specs.resolve(None, {"faults": "packet:rate", "time": "60s", "opt": ["rate_kbit=50000"]})
+
+
+TRACING = [d.name for d in registry.descriptors("faults") if "trace" in d.needs]
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.combinations_with_replacement(TRACING, 2)))
+def test_a_node_has_one_tracer_at_a_time(one: str, other: str) -> None:
+    """Two faults that trace are refused on one node, when the spec is read; walks and phases never pick two."""
+    together = [
+        {"at": "1s", "fault": f"{one}:n1", "hold": "4s"},
+        {"at": "3s", "fault": f"{other}:n1", "hold": "4s"},
+    ]
+    with pytest.raises(UsageError, match="contradict each other: both take hold of n1 at 3 s"):
+        specs.resolve(None, {"schedule": together, "time": "30s"})
+    apart = [together[0], {**together[1], "fault": f"{other}:n2"}]
+    assert len(specs.schedule(specs.resolve(None, {"schedule": apart, "time": "30s"}))) == 2
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_walk_never_has_two_tracers_on_a_node(seed: int) -> None:
+    given = {"faults": f"walk:{'+'.join(TRACING)}", "time": "120s", "nodes": "5", "seed": str(seed)}
+    steps = specs.schedule(specs.resolve(None, given))
+    for a, b in itertools.combinations(steps, 2):
+        if a.target == b.target:
+            first, second = sorted((a, b), key=lambda s: s.at_s)
+            assert first.at_s + first.hold_s <= second.at_s + 0.0011, "times are rounded to the millisecond"

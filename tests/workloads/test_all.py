@@ -25,6 +25,8 @@ def sensible(op: Op) -> object:
         return op.time
     if op.f == "grant":
         return f"lease {op.time} {op.process}"
+    if op.f == "read" and str(op.key).startswith("log"):
+        return {"from": op.value or 1, "messages": [], "next": (op.value or 1) + 3}
     if op.f == "read" and str(op.key).startswith("m"):
         return {"a": 1}
     if op.f == "read" and str(op.key).startswith("g"):

@@ -24,7 +24,9 @@ def test_docs_name_each_workload_its_options_and_its_judges(name: str) -> None:
         told |= dict(zip(names, (default.strip() for default in defaults), strict=True))
     options = {o.name: o.default for o in registry.describe("workloads", name).options}
     assert told == {
-        name: str(value).lower() if isinstance(value, bool) else f"{value:g}"
+        name: f"{value:g}"
+        if isinstance(value, int | float) and not isinstance(value, bool)
+        else str(value).lower()
         for name, value in options.items()
     }
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from harness.core.op import Op, OpType
-from tests.workloads.plans import answering, by_thread, completed, invoked, steps
+from tests.workloads.plans import answering, by_thread, completed, invoked, steps, workload
 
 
 def test_set_adds_each_element_once_and_rotates() -> None:
@@ -135,3 +135,15 @@ def test_watch_does_both_however_few_there_are(threads: int) -> None:
     events = steps("watch", 400, answering(watched), threads=threads)
     for key in {e.key for e in invoked(events)}:
         assert {e.f for e in completed(events) if e.key == key} == {"put", "watch"}
+
+
+def test_a_register_can_do_without_compare_and_set() -> None:
+    made = workload("register", cas=False)
+    assert made.needs == made.must_succeed == {"read", "write"}
+    with_it, without = (
+        [o for o in steps("register", 400, cas=cas) if o.type == "invoke"] for cas in (True, False)
+    )
+    assert {o.f for o in without} == {"read", "write"}
+    assert [o.f == "read" for o in with_it] == [o.f == "read" for o in without]
+    values = [o.value for o in without if o.f == "write"]
+    assert len(set(values)) == len(values) > 150

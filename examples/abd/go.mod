@@ -1,0 +1,3 @@
+module splitbrain.invalid/abd
+
+go 1.21
