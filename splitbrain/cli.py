@@ -586,9 +586,12 @@ def bugs(
     if json:
         print_json(table.results(tallies, code))
         return code
+    page = console()
     if name is None and not several:
-        table.print_bugs(console(), chosen)
-    table.print_tallies(console(), tallies)
+        table.print_bugs(page, chosen)
+    if not page.is_terminal:
+        page.width = max(page.width, table.WIDTH)  # of a file, which need not fit a screen
+    table.print_tallies(page, tallies)
     if name is not None or several:
         say(table.reason(tallies))
     return code

@@ -1,6 +1,6 @@
 """Workload `log`: messages are published to logs and read back; what was acknowledged is there, once, in order.
 
-What it does: groups of up to five clients share a live log. They publish messages that are unique in the
+What it does: groups of two clients share a live log. They publish messages that are unique in the
 run, and now and then (one operation in `read_every`) read on from where their last read ended, or once
 more from the beginning. A log retires after `ops_per_log` operations, or `infos_per_log` publishes of unknown
 outcome, and the next one takes its place: where a log is an object of the system's own (a stream, a
@@ -45,14 +45,14 @@ LOG: Final = Descriptor(
             summary="whether a message that is there twice is a violation",
         ),
         Option(
-            name="ops_per_log", default=200, least=2, most=10**6, summary="operations before a log retires"
+            name="ops_per_log", default=600, least=2, most=10**6, summary="operations before a log retires"
         ),
         Option(
-            name="infos_per_log", default=5, least=1, most=10**6, summary="unknown outcomes before it does"
+            name="infos_per_log", default=20, least=1, most=10**6, summary="unknown outcomes before it does"
         ),
         Option(name="read_every", default=10, least=2, most=10**6, summary="one operation in so many reads"),
         Option(
-            name="threads_per_log", default=5, least=1, most=1000, summary="clients that share a live log"
+            name="threads_per_log", default=2, least=1, most=1000, summary="clients that share a live log"
         ),
     ),
 )

@@ -1,6 +1,6 @@
 """Workload `queue`: elements are put into queues and taken out; none that was acknowledged is lost.
 
-What it does: groups of up to five clients share a live queue, put elements into it that are unique in
+What it does: groups of two clients share a live queue, put elements into it that are unique in
 the run (somewhat more than half of the operations), and take elements out, each of which is acknowledged; now and
 then (one operation in `read_every`) they read what is in it, without taking it. A queue retires after `ops_per_queue`
 operations or `infos_per_queue` of unknown outcome; at the end what is left in it is read through every node.
@@ -49,18 +49,18 @@ QUEUE: Final = Descriptor(
         ),
         Option(
             name="ops_per_queue",
-            default=200,
+            default=600,
             least=2,
             most=10**6,
             summary="operations before a queue retires",
         ),
         Option(
-            name="infos_per_queue", default=5, least=1, most=10**6, summary="unknown outcomes before it does"
+            name="infos_per_queue", default=20, least=1, most=10**6, summary="unknown outcomes before it does"
         ),
         Option(name="read_every", default=20, least=2, most=10**6, summary="one operation in so many reads"),
         Option(
             name="threads_per_queue",
-            default=5,
+            default=2,
             least=1,
             most=1000,
             summary="clients that share a live queue",

@@ -15,12 +15,14 @@ node is the client, not its operations.
 
 A stream is created with the first operation that needs it. That is a request of its own, and idempotent;
 where it errs nothing else is asked and the operation fails definitely. `made` is shared by all clients
-of a run, so that each stream is created once.
+of a run, and one creates what several need, so that each stream is created once: asked for twice at the same
+time, it would be written twice into the cluster's log, which hides what becomes of the last entry.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any, Final, Never, Self
@@ -62,6 +64,7 @@ class JetStream:
         self._mark = ""
         self._wire: Wire | None = None
         self.made: set[str] = set()
+        self.making: dict[str, threading.Lock] = {}
 
     def open(
         self, node: Node, place: Place | None, options: Mapping[str, Any], timeout_s: float = 1.0
@@ -80,7 +83,7 @@ class JetStream:
 
     def _shared(self) -> dict[str, Any]:
         """What all clients of a run have in common."""
-        return {"made": self.made}
+        return {"made": self.made, "making": self.making}
 
     def close(self) -> None:
         if self._wire is not None:
@@ -234,10 +237,24 @@ class JetStream:
 
         Raises: Definite; nothing else has been asked.
         """
-        name = str(config["name"])
-        if name not in self.made:
-            self._api(f"STREAM.CREATE.{name}", config, deadline)
-            self.made.add(name)
+        self._once(str(config["name"]), f"STREAM.CREATE.{config['name']}", config, deadline)
+
+    def _once(self, name: str, subject: str, body: Any, deadline: float) -> None:
+        """Ask the API for something that is there afterwards, unless it is.
+
+        Raises: Definite.
+        """
+        if name in self.made:
+            return
+        lock = self.making.setdefault(name, threading.Lock())
+        if not lock.acquire(timeout=max(deadline - monotonic(), 0.001)):
+            raise Definite("another client creates the stream")
+        try:
+            if name not in self.made:
+                self._api(subject, body, deadline)
+                self.made.add(name)
+        finally:
+            lock.release()
 
     def _deadline(self) -> float:
         return monotonic() + self._timeout_s

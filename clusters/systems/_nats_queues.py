@@ -31,10 +31,8 @@ class Queues(States):
         name, stem = f"{self._prefix}_queue_{token}", f"{self._prefix}.queue.{token}."
         config = names.config(name, [f"{stem}e.>", f"{stem}mark.>"], self._replicas, retention="workqueue")
         self._ensure(config, deadline)
-        if f"{name}/" not in self.made:
-            consumer = names.queue_consumer(name, f"{stem}e.>", self._replicas, _ACK_WAIT_S)
-            self._api(f"CONSUMER.DURABLE.CREATE.{name}.{names.CONSUMER}", consumer, deadline)
-            self.made.add(f"{name}/")
+        consumer = names.queue_consumer(name, f"{stem}e.>", self._replicas, _ACK_WAIT_S)
+        self._once(f"{name}/", f"CONSUMER.DURABLE.CREATE.{name}.{names.CONSUMER}", consumer, deadline)
         return name, stem
 
     def enqueue(self, key: Any, element: Any) -> Reply:

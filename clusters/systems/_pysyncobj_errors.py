@@ -54,6 +54,7 @@ table: Final[dict[str, Row]] = {
         "its index was already applied when the leader's answer came; it may be there",
     ),
     "TIMEOUT": Row("server timeout", MAYBE, "our server has waited long enough; it may still be applied"),
+    "STOPPING": Row("stopping", NEVER, "our server is ending, and has not handed it to the library"),
     # Our server's, of what the state machine found when the command was applied, on every node alike.
     "mismatch": Row(
         "mismatch", NEVER, "the comparison is one step of the log, and nothing is changed after it"

@@ -222,6 +222,7 @@ class Handler(StreamRequestHandler):
     store: Store
     raft: Any
     names: dict[str, str]
+    stopped: threading.Event
 
     def handle(self) -> None:
         """Answer one request after the other."""
@@ -268,6 +269,8 @@ class Handler(StreamRequestHandler):
             outcome.extend((result, reason))
             done.set()
 
+        if self.stopped.is_set():
+            return 503, text({"error": "STOPPING"})
         f, args = asked["f"], asked.get("args", [])
         if f in CLOCKED:
             args = [*args, time.time()]
@@ -367,7 +370,7 @@ def main() -> None:
     )
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    Handler.store, Handler.names = store, names
+    Handler.store, Handler.names, Handler.stopped = store, names, stopped
     raft = SyncObj(own, [a for a in names if a != own], conf, consumers=[store, locks])
     Handler.raft = raft
     held.append(raft)
@@ -392,6 +395,6 @@ if __name__ == "__main__":
     try:
         main()
     except Exception as e:
-        say(f"fatal: {type(e).__name__}: {e}")
         logging.getLogger("server").exception("the server ended")
+        say(f"fatal: {type(e).__name__}: {e}")  # last, where the end of a log is looked for
         os._exit(1)

@@ -36,7 +36,6 @@ table: Final[dict[str, Row]] = {
     "MISCONF": Row("cannot persist", NEVER, "refused since the last write to disk failed"),
     "BUSY": Row("busy", NEVER, "refused while another script runs"),
     "WRONGTYPE": Row("wrong type", NEVER, "the type of the key is looked at before it is changed"),
-    "NOAUTH": Row("no authentication", NEVER, "refused before anything else"),
     "NOPERM": Row("no permission", NEVER, "refused before anything else"),
     "OOM": Row("out of memory", MAYBE, "refused before execution, but for scripts, which may be half done"),
     "UNBLOCKED": Row("unblocked", MAYBE, "said to blocked clients of a primary that was demoted"),

@@ -114,7 +114,7 @@ class Tree:
         return found
 
     def remove(self) -> None:
-        """Delete everything below the prefix, and what it alone made of the path to it."""
+        """Delete the prefix and everything below it."""
         if not self._root:
             return
         order = [self._root]

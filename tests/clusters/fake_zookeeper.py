@@ -187,9 +187,10 @@ class FakeZooKeeper:
                 self.sequence += 1
             if path in tree:
                 raise Wrong(-110)
-            if path.rpartition("/")[0] not in tree:
+            if (path.rpartition("/")[0] or "/") not in tree:
                 raise Wrong(-101)
             tree[path] = Znode(data, self.zxid, session if flags & 1 else 0)
+            tree[path.rpartition("/")[0] or "/"].pzxid = self.zxid
             return text(path.encode())
         data = asked.buffer() if kind == 5 else b""
         version = asked.take("i")
@@ -199,6 +200,7 @@ class FakeZooKeeper:
             raise Wrong(-103)
         if kind == 2:
             del tree[path]
+            tree[path.rpartition("/")[0] or "/"].pzxid = self.zxid
             return b""
         znode = tree[path]
         znode.data, znode.version, znode.mzxid = data, znode.version + 1, self.zxid

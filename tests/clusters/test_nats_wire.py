@@ -91,7 +91,7 @@ def test_no_responders_means_that_nobody_got_it(f: str, args: Any) -> None:
     fake = Fake(lambda request, _n: msg(request, b"", status("503")))
     with serving(fake) as port:
         c = client(port)
-        with pytest.raises(Definite, match="no responders"):
+        with pytest.raises(Definite, match=r"no responders"):
             getattr(c, f)(*args)
         c.close()
     assert len(fake.requests) == 1
@@ -202,14 +202,19 @@ class TestReadsThatAreChecked:
 
 
 def test_a_dequeue_is_done_when_its_acknowledgement_is_confirmed() -> None:
-    def answers(request: Request, n: int) -> bytes | None:
-        if n == 1:
-            subject = "splitbrain.queue.k.e.7"
-            return msg(request, b"", reply="$JS.ACK.splitbrain_queue_k.worker.1.12.1.5.0", subject=subject)
-        return outcome if outcome is None else msg(request, b"", outcome)
+    def answering(outcome: bytes | None) -> Fake:
+        def answers(request: Request, n: int) -> bytes | None:
+            if n == 1:
+                subject = "splitbrain.queue.k.e.7"
+                return msg(
+                    request, b"", reply="$JS.ACK.splitbrain_queue_k.worker.1.12.1.5.0", subject=subject
+                )
+            return outcome if outcome is None else msg(request, b"", outcome)
+
+        return Fake(answers)
 
     for outcome, expected in ((b"", 7), (None, Indeterminate), (status("503"), Definite)):
-        fake = Fake(answers)
+        fake = answering(outcome)
         with serving(fake) as port:
             c = client(port)
             if isinstance(expected, int):

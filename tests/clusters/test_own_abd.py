@@ -1,6 +1,7 @@
 """The client of examples/abd: a program in Go that speaks JSON lines."""
 
 import socket
+import subprocess
 import time
 from typing import Any
 
@@ -10,16 +11,18 @@ from clusters.artifacts import Artifacts
 from clusters.systems.own import Own
 from harness.core.cluster import Node
 from harness.core.errors import Definite, Indeterminate
+from harness.core.golang import build_env, require_go
 from tests.clusters.test_etcd_http import server
 from tests.clusters.test_own_clients import answering
 from tests.splitbrain.helpers import ROOT
 
+FOLDER = ROOT / "examples" / "abd"
 CALLS: dict[str, tuple[Any, ...]] = {"read": ("k/1",), "write": ("k/1", {"a": None})}
 
 
 @pytest.fixture(scope="module")
 def abd() -> Own:
-    made = Own({"file": str(ROOT / "examples" / "abd" / "abd.toml")})
+    made = Own({"file": str(FOLDER / "abd.toml")})
     made.install(None, Artifacts())
     return made
 
@@ -30,6 +33,22 @@ def asked(abd: Own, port: int, f: str, timeout_s: float = 2.0) -> Any:
         return getattr(client, f)(*CALLS[f]).value
     finally:
         client.close()
+
+
+@pytest.mark.slow
+def test_its_own_tests_pass() -> None:
+    go = str(require_go((1, 21)))
+    for words in (("vet", "./..."), ("test", "./...")):
+        done = subprocess.run(
+            [go, *words],
+            cwd=FOLDER,
+            env=build_env(),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("f", CALLS)

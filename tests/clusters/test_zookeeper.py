@@ -235,15 +235,11 @@ def test_lines_that_tell(said: str, kind: str, term: int | None) -> None:
     assert "2026" not in event.text
 
 
-_handing_on = "FollowerRequestProcessor:3"
-
-
 @pytest.mark.parametrize(
     "said",
     [
         line("quorum.QuorumPeer", "Unexpected exception", OLD, "WARN"),
         line("quorum.LearnerHandler", "Unexpected exception causing shutdown while sock still open"),
-        line("ZooKeeperCriticalThread", _severe.format(_handing_on), f"[{_handing_on}]", "ERROR"),
         line("DataTree", "Message:Digests are not matching. Value is Zxid. Value:214", OF, "WARN"),
         "	at org.apache.zookeeper.server.quorum.Leader.lead(Leader.java:1)",
         "java.net.SocketException: Socket closed",
@@ -251,6 +247,31 @@ _handing_on = "FollowerRequestProcessor:3"
 )
 def test_lines_that_look_grave_and_are_not(said: str) -> None:
     assert told(said) == []
+
+
+@pytest.mark.parametrize(
+    ("trace", "kinds"),
+    [
+        (("java.net.SocketException: Socket closed", "	at java.base/x.y(Z.java:1)"), []),
+        (
+            (
+                "java.lang.NullPointerException",
+                "	at o.a.z.s.quorum.SendAckRequestProcessor.flush(S.java:67)",
+            ),
+            [],
+        ),
+        (("java.io.IOException: No space left on device", "	at java.base/x.y(Z.java:1)"), ["crash"]),
+        (("java.io.IOException: CRC check failed",), ["crash", "corruption"]),
+        ((), ["crash"]),
+    ],
+)
+def test_a_severe_error_is_a_crash_unless_it_is_about_the_leader(
+    trace: tuple[str, ...], kinds: list[str]
+) -> None:
+    first = line("ZooKeeperCriticalThread", _severe.format("SyncThread:3"), "[SyncThread:3]", "ERROR")
+    assert [e.kind for e in told(first, *trace)] == kinds
+    after = line("quorum.QuorumPeerMain", "Starting quorum peer, myid=1")
+    assert [e.kind for e in told(first, *trace, after)] == [*kinds, "start"]
 
 
 def test_the_same_corruption_counts_once() -> None:

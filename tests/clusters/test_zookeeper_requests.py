@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from clusters.systems._zookeeper_client import ZooKeeperClient
+from clusters.systems.zookeeper import ZooKeeper
 from harness.core.cluster import Node
 from harness.core.errors import Definite, Indeterminate, Mismatch, OperationError
 from tests.clusters.fake_zookeeper import FakeZooKeeper, copy, fake
@@ -230,3 +231,31 @@ def test_locks_count_their_grants_and_refuse_stale_tokens(zk: tuple[FakeZooKeepe
         a.lock_acquire("l", two)  # another client's lease
     a.close()
     b.close()
+
+
+def test_all_of_a_run_can_be_read_and_removed(zk: tuple[FakeZooKeeper, int]) -> None:
+    server, port = zk
+    server.tree = {"/": server.tree["/"]}
+    system = ZooKeeper({"prefix": "a/b/"}, ports={"client": port, "peer": 0, "election": 0})
+    system.ready(NODE, 2.0)
+    c = client(port, prefix="a/b/")
+    c.write("k", "x")
+    c.set_add("s", 1)
+    lease = c.lease_grant("l", 2.0).value
+    c.lock_acquire("l", lease)
+    revision = system.barrier(NODE, 2.0)
+    assert revision == server.zxid
+    content = system.dump(NODE, revision, 2.0).content
+    assert content == {
+        "r/%22k%22": '"x" (version 1)',
+        "set/%22s%22": "null (version 0)",
+        "set/%22s%22/1": "",
+        "grants/%22l%22": f'"{lease}" (version 1)',
+        "guarded/%22l%22": "null (version 0)",
+    }
+    c.set_add("s", 2)
+    with pytest.raises(Indeterminate, match="changed since"):
+        system.dump(NODE, revision, 2.0)
+    system.tidy(NODE, 2.0)
+    assert list(server.tree) == ["/", "/a"]
+    c.close()

@@ -93,6 +93,7 @@ def test_a_container_that_somebody_kills(tmp_path: Path) -> None:
     assert leftovers(run) == []
 
 
+@pytest.mark.slow  # tests/clusters has what a dying daemon means for a cluster, test_docker_killed what heals it
 def test_a_daemon_that_dies_in_mid_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.runs import commands
 
