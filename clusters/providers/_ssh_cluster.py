@@ -17,7 +17,7 @@ import msgspec
 
 from clusters.means.crashloop import Loops
 from clusters.providers import _beside, _clocks, _disks, _tracer
-from clusters.providers._ssh_host import Host
+from clusters.providers._ssh_host import Host, digest_of
 from harness.core.cluster import (
     DATA_DIR,
     Echoes,
@@ -89,6 +89,9 @@ class SshCluster:
         addresses = {node.name: node.address for node in self.nodes}
         spared = sorted({22, *(host.link.target.port for host in self._hosts.values())})
 
+        for source in mounts:
+            digest_of(Path(source).resolve())  # once, for all of them
+
         def settle(host: Host) -> dict[str, str | None]:
             there = {host.send(Path(source).resolve()): target for source, target in mounts.items()}
             host.begin(self.run)
@@ -148,7 +151,11 @@ class SshCluster:
             )
 
     def abandon(self) -> bool:
-        """Close what could not be made, whose error says more; whether nothing is left of it."""
+        """Close what could not be made, whose error says more; whether nothing is left of it. What is still being
+        sent somewhere is not waited for."""
+        for host in self._hosts.values():
+            if not host.begun:
+                host.link.close()
         try:
             self.close()
         except SplitbrainError:

@@ -30,6 +30,7 @@ LEAST_PYTHON: Final = (3, 11)
 _least_mb: Final = 64
 _answer_s: Final = 20.0
 _send_s: Final = 600.0
+_piece: Final = 1 << 18
 _root: Final = Path(__file__).resolve().parents[2]
 _sent: Final = (
     "clusters/__init__.py",
@@ -136,9 +137,8 @@ class Host:
 
     def send(self, path: Path) -> str:
         """Bring a file or folder to the host, unless it is there; where it is there."""
-        digest, read = _packed(path)
-        there = f"{self._dir}/programs/{digest}"
-        self._bring(there, read, f"send {path.name}")
+        there = f"{self._dir}/programs/{digest_of(path)}"
+        self._bring(there, packed(path), f"send {path.name}")
         return f"{there}/{path.name}"
 
     def send_code(self) -> str:
@@ -163,6 +163,11 @@ class Host:
         argv = [*self._how, self._python, "-I", "-S", f"{code}/clusters/agent/remote.py"]
         argv += [f"splitbrain-{self.tag(run)}", self.home(run), *words]
         return shlex.join(argv)
+
+    @property
+    def begun(self) -> bool:
+        """Whether an agent was started."""
+        return self._channel is not None
 
     def begin(self, run: str) -> None:
         """Start the agent."""
@@ -264,8 +269,9 @@ def _code() -> tuple[str, bytes]:
     return digest.hexdigest()[:16], buffer.getvalue()
 
 
-def _packed(path: Path) -> tuple[str, Iterator[bytes]]:
-    """The hash of a file or folder, and a tar of it in pieces."""
+@functools.lru_cache(maxsize=64)
+def digest_of(path: Path) -> str:
+    """The hash of a file or folder, by names and contents. Asked for once before several hosts are sent it."""
     digest = hashlib.sha256()
     for one in [path] if path.is_file() else sorted(path.rglob("*")):
         digest.update(str(one.relative_to(path.parent)).encode() + b"\0")
@@ -274,35 +280,21 @@ def _packed(path: Path) -> tuple[str, Iterator[bytes]]:
         elif one.is_file():
             with one.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
-
-    def read() -> Iterator[bytes]:
-        pipe = _Pieces()
-        with tarfile.open(fileobj=pipe, mode="w|") as tar:  # type: ignore[call-overload]  # it writes, and no more
-            for one in [path] if path.is_file() else [path, *sorted(path.rglob("*"))]:
-                tar.add(one, arcname=str(one.relative_to(path.parent)), recursive=False, filter=_nobodys)
-                yield from pipe.take()
-        yield from pipe.take()
-
-    return digest.hexdigest()[:24], read()
+    return digest.hexdigest()[:24]
 
 
-def _nobodys(one: tarfile.TarInfo) -> tarfile.TarInfo:
-    one.uid = one.gid = 0
-    one.uname = one.gname = ""
-    one.mode |= 0o444 | (0o111 if one.isdir() else 0)
-    return one
-
-
-class _Pieces:
-    """Something to write to whose content can be taken out again."""
-
-    def __init__(self) -> None:
-        self._held: list[bytes] = []
-
-    def write(self, data: bytes) -> int:
-        self._held.append(bytes(data))
-        return len(data)
-
-    def take(self) -> list[bytes]:
-        held, self._held = self._held, []
-        return held
+def packed(path: Path) -> Iterator[bytes]:
+    """A tar of a file or folder, in pieces: nobody's, and readable by everybody."""
+    with tarfile.open(fileobj=io.BytesIO(), mode="w") as tar:
+        for one in [path] if path.is_file() else [path, *sorted(path.rglob("*"))]:
+            info = tar.gettarinfo(one, str(one.relative_to(path.parent)))
+            info.uid = info.gid = 0
+            info.uname = info.gname = ""
+            info.mode |= 0o444 | (0o111 if info.isdir() else 0)
+            yield info.tobuf(tarfile.GNU_FORMAT)
+            if info.isreg():
+                with one.open("rb") as file:
+                    while piece := file.read(_piece):
+                        yield piece
+                yield bytes(-info.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from clusters.providers._ssh_cluster import SshCluster
 from clusters.providers._ssh_host import Host as Remote
+from clusters.providers._ssh_host import digest_of
 from clusters.providers._ssh_link import Access, Link, everywhere, parse
-from clusters.providers.ssh import Ssh, SshCluster
+from clusters.providers.ssh import Ssh
 from harness.core.cluster import Course, Endpoint, Process, Shaping
 from harness.core.errors import InfrastructureError, MissingCapability, SplitbrainError, UsageError
 from tests.clusters.sshd import PLAIN, USER, Host, Lab, keygen, listens
@@ -122,6 +126,35 @@ def test_commands_have_a_time_limit_and_say_how_they_ended(lab: Lab) -> None:
         one.close()
 
 
+def test_folders_and_files_arrive_as_they_are_and_only_once(lab: Lab, tmp_path: Path) -> None:
+    folder = tmp_path / "program"
+    (folder / "deep" / ("d" * 120)).mkdir(parents=True)
+    (folder / "deep" / ("d" * 120) / "file").write_bytes(os.urandom(700_001))
+    (folder / "run").write_text("#!/bin/sh\ncat deep/d*/file | sha256sum\n")
+    (folder / "run").chmod(0o755)
+    (folder / "link").symlink_to("run")
+    (folder / "empty").touch()
+    sent = Remote(link(lab, lab.hosts[0]), lab.hosts[0].address, {})
+    sent.link.connect()
+    try:
+        sent.look()
+        there = sent.send(folder)
+        here = subprocess.run(
+            ["sh", "-c", "cat deep/d*/file | sha256sum"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert sent.link.check(f"cd {there} && ./link", "run it").decode() == here.stdout
+        assert sent.link.check(f"cd {there} && readlink link && wc -c < empty", "look").decode() == "run\n0\n"
+        before = sent.link.check(f"stat -c %z {there}", "look")
+        assert sent.send(folder) == there
+        assert sent.link.check(f"stat -c %z {there}", "look") == before
+    finally:
+        sent.link.close()
+
+
 def test_one_connection_serves_many_commands_at_once_and_hosts_are_asked_at_the_same_time(lab: Lab) -> None:
     links = [Link(h.name, parse(str(h)), Access(str(lab.key), str(lab.known_hosts))) for h in lab.hosts]
     everywhere(links, Link.connect)
@@ -146,6 +179,30 @@ def test_a_jump_host_is_gone_through(lab: Lab) -> None:
         assert first.address in one.check("echo $SSH_CONNECTION", "ask").decode()
     finally:
         one.close()
+
+
+def test_a_run_that_is_stopped_while_something_is_sent_does_not_wait_for_it(lab: Lab, tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as large:
+        large.truncate(1 << 30)
+    digest_of(tmp_path / "large")
+    hosts = Ssh(options(lab)).reach()
+    cluster = SshCluster("tsshw1", tmp_path, hosts, 15)
+    failed: list[BaseException] = []
+
+    def make() -> None:
+        try:
+            cluster.make({str(tmp_path / "large"): "/run/splitbrain/program/large"})
+        except InfrastructureError as e:
+            failed.append(e)
+
+    making = threading.Thread(target=make)
+    making.start()
+    time.sleep(0.5)
+    begun = time.monotonic()
+    assert cluster.abandon()
+    making.join()
+    assert time.monotonic() < begun + 15
+    assert failed
 
 
 # what a node is there
