@@ -257,6 +257,3 @@ def test_doctor_says_what_hosts_have(lab: Lab) -> None:
     for capabilities in found.values():
         assert capabilities["block"] is None
         assert capabilities["client-places"] == "clients of hosts over SSH all connect from this machine"
-    done = splitbrain("doctor", "--nodes", "root@10.44.0.9", *options, "--json")
-    assert done.code == 4
-    assert done.results["error"].startswith("n1 (root@10.44.0.9) cannot be reached: ")
