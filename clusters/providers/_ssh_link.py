@@ -12,6 +12,7 @@ import base64
 import contextlib
 import getpass
 import hashlib
+import logging
 import os
 import re
 import shlex
@@ -297,6 +298,7 @@ def _brief(command: str) -> str:
 def _log_in(target: Target, access: Access, says: str, sock: Any) -> paramiko.SSHClient:
     import paramiko
 
+    logging.getLogger("paramiko").setLevel(logging.CRITICAL)  # what it logs is said by us, in a sentence
     client = paramiko.SSHClient()
     _know(client, access.known_hosts)
     client.set_missing_host_key_policy(_refusing(says, target, access.known_hosts))
