@@ -265,7 +265,7 @@ def write_spec(run_dir: Path, spec: Spec) -> Spec:
         secrets.keep(run_dir.name.rpartition("-")[2], held)
     except OSError as e:
         raise InfrastructureError(
-            f"the run's secrets cannot be noted in {e.filename}: {e.strerror}; set SPLITBRAIN_CACHE to a folder of yours"
+            f"the run's secrets cannot be noted in {e.filename}: {e.strerror}; set SPLITBRAIN_CACHE to another"
         ) from None
     try:
         (run_dir / "spec.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n")
