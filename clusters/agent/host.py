@@ -13,6 +13,7 @@ is open, and end with `splitbrain heal`, or after `LINGER_S`.
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -98,6 +99,7 @@ class HostEstate(AtRest):
         self._beaten = 0.0
         self._beats = 0
         self._fired = ""
+        self._switch: subprocess.Popen[bytes] | None = None
         self._parted: float | None = None  # when the harness hung up
         self._limited = Limited(self)
         self._limits = limits.NodeLimits(self._limited)
@@ -218,6 +220,10 @@ class HostEstate(AtRest):
                 self._rules.remove()
             except OSError as e:
                 problems.append(f"the rules of run {self._run} could not be removed: {e}")
+        if self._switch is not None and not problems:  # else there may still be something for it to do
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._switch.pid, signal.SIGTERM)
+            self._switch.wait()
         if self._home is not None and not problems:
             problems += leaving.remove_home(self._run, self._home)
         return problems
@@ -375,7 +381,7 @@ class HostEstate(AtRest):
         self._beat()
         (home / "undo").touch()
         switch = Path(__file__).resolve().parents[1] / "means" / "switch.sh"
-        subprocess.Popen(
+        self._switch = subprocess.Popen(
             ["/bin/sh", str(switch), str(home), str(self._silence_s)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
