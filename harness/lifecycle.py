@@ -184,6 +184,7 @@ class _Run:
     ) -> None:
         self.parts, self.stop, self.outcome, self.left = parts, stop, outcome, left
         self._launched = False
+        self._made: tuple[tuple[str, str], ...] = ()
         self._sampler: int | None = None
         self.journal, self.ledger = journal, ledger
         self.spec, self.system = parts.spec, parts.system
@@ -200,17 +201,21 @@ class _Run:
             self.stop.request(self.stop.requested)
         program = self.parts.install.program if self.parts.install else {}
         needs = frozenset(need for fault in self.parts.faults.values() for need in fault.needs)
-        for kind, name in self.parts.provider.resources(
-            run=self.parts.run, nodes=self.spec.nodes, needs=needs
-        ):
+        self._made = self.parts.provider.resources(run=self.parts.run, nodes=self.spec.nodes, needs=needs)
+        for kind, name in self._made:
             self.ledger.resource(kind, name)
-        self.cluster = self.parts.provider.create(
-            run=self.parts.run,
-            run_dir=self.parts.run_dir,
-            nodes=self.spec.nodes,
-            mounts={path: f"{PROGRAM_DIR}/{name}" for name, path in program.items()},
-            needs=needs,
-        )
+        try:
+            self.cluster = self.parts.provider.create(
+                run=self.parts.run,
+                run_dir=self.parts.run_dir,
+                nodes=self.spec.nodes,
+                mounts={path: f"{PROGRAM_DIR}/{name}" for name, path in program.items()},
+                needs=needs,
+            )
+        except BaseException:
+            if getattr(self.parts.provider, "unmade", False):
+                self._release()
+            raise
         try:
             self.outcome.capabilities = dict(self.cluster.capabilities)
             self._refuse_what_cannot_be_had()
@@ -229,11 +234,17 @@ class _Run:
         """Close the cluster, or leave it standing; then nobody watches it any more."""
         if self.left is None or not self._launched:
             self.cluster.close()
+            self._release()
             return
         self.left.append(self.cluster)
         if self._sampler is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._sampler, signal.SIGTERM)
+
+    def _release(self) -> None:
+        """Note that all that was announced is gone."""
+        for kind, name in self._made:
+            self.ledger.released(kind, name)
 
     def _refuse_what_cannot_be_had(self) -> None:
         """Raises: MissingCapability that names every fault's every missing need, and --keep's, and each reason

@@ -151,7 +151,10 @@ def run(
     ] = None,
     nodes: Annotated[
         str | None,
-        typer.Option(metavar="N", help="How many nodes, 1 to 9 (default 3); of attach: HOST:PORT,..."),
+        typer.Option(
+            metavar="N",
+            help="How many, 1 to 9 (default 3); attach: HOST:PORT,...; ssh: USER@HOST:PORT,...",
+        ),
     ] = None,
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where nodes run (default netns).")
@@ -601,6 +604,12 @@ def doctor(
         typer.Argument(metavar="[SYSTEM.toml]", help="Look at the file of a system of your own instead."),
     ] = None,
     *,
+    nodes: Annotated[
+        str | None, typer.Option(metavar="USER@HOST:PORT,...", help="What works on these hosts instead.")
+    ] = None,
+    opt: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Options of provider ssh.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """What works on this machine, and what is missing; or what is wrong with a system's file."""
@@ -613,7 +622,7 @@ def doctor(
         else:
             rooms.print_system(console(), told)
         return 0
-    found = rooms.examine(RUNS)
+    found = rooms.examine(RUNS, nodes, opt or [])
     if json:
         print_json(found)
     else:

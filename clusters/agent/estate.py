@@ -339,7 +339,7 @@ class Estate(clocks.Clocks):
         """Shape pairs of [name, port, name, port]; returns how many pairs are shaped."""
         try:
             if self._shaper is None:
-                self._shaper = Shaper(queue_table_of(self._run), self._logs)
+                self._shaper = self._make_shaper()
                 self._hardware = self._macs()
             sides = [(self._side(a, p), self._side(b, q)) for a, p, b, q in pairs]
             return self._shaper.shape(fault, sides, spec, self._hardware), []
@@ -453,6 +453,9 @@ class Estate(clocks.Clocks):
         for problem in problems:
             print(problem, file=sys.stderr, flush=True)
         return problems
+
+    def _make_shaper(self) -> Shaper:
+        return Shaper(queue_table_of(self._run), self._logs)
 
     def _side(self, name: str, port: int | None) -> Side:
         v4, v6 = self._sides[name]

@@ -467,7 +467,8 @@ class Provider(Protocol):
         """What `create` will make that does not end with the run's own processes, as (kind, name).
 
         It goes into the ledger before `create` is called, so that `heal` finds it whatever ends the
-        run. What removes a kind, from its name alone, is found in `splitbrain.heal`.
+        run. What removes a kind, from its name alone, is found in `splitbrain.heal`. Where nobody could see from here
+        whether it is there, a provider has `unmade`: whether all that `create` had made when it failed is gone.
         """
 
     def create(
