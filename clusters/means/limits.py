@@ -102,9 +102,12 @@ class NodeLimits:
             most = now["limit"] if now["limit"] is not None else float("inf")
             _, before = self._before.setdefault((node, kind), (_save(group, kind), most))
             held = self._held.setdefault((node, kind), {})
-            if fault in held:
+            if kind == "cpu":
+                held[fault] = min(amount, held.get(fault, amount))
+            elif fault in held:
                 return
-            held[fault] = amount if kind == "cpu" else now["used"] - now["cache"] + amount
+            else:
+                held[fault] = now["used"] - now["cache"] + amount
             _write(group, kind, min(before, *held.values()))
             if kind == "memory":
                 self._hog(fault, node, group, int(amount))

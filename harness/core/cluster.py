@@ -263,7 +263,8 @@ class Limits(Protocol):
     """
 
     def limit(self, fault: str, node: str, kind: str, amount: float) -> None:
-        """Allow no more than `amount`. `fault` names the limit; of several the tightest counts."""
+        """Allow no more than `amount`. `fault` names the limit; of several the tightest counts, and of processors also
+        of several of one fault. A second one of memory or descriptors by the same fault changes nothing."""
 
     def unlimit(self, fault: str) -> None:
         """Lift what `fault` limits; where nobody else limits it, all is as before. Idempotent."""
