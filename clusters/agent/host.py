@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from clusters.agent import clocks, hostclock, leaving, node
 from clusters.agent.atrest import AtRest
-from clusters.agent.estate import Answer, Refusal
+from clusters.agent.house import Answer, Refusal
 from clusters.agent.shaping import Shaper
 from clusters.means import (
     cgroup,

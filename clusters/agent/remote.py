@@ -21,7 +21,7 @@ from typing import Any
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
 from clusters.agent import host, leaving
-from clusters.agent.estate import Refusal
+from clusters.agent.house import Refusal
 from clusters.means import enclosure, kernel, userns
 
 _read: int = 1 << 16
