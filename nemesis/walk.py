@@ -60,6 +60,7 @@ def walk(
     begun: list[tuple[float, str, str, int | None]] = []  # when, family, node, which one it follows
     ended: dict[int, float] = {}
     now: dict[str, int] = {}  # node other than up -> the place in `begun` of its state
+    last: dict[str, int] = {}  # the same of every node, also of those that are up again
     end = time_s - scale * QUIET_S
     at = times.uniform(*_FIRST) * step_s
     while at <= end - _VARY[0] * step_s:
@@ -73,8 +74,9 @@ def walk(
             before = now.get(node)
             if before is not None:
                 ended[before] = at
-            now[node] = len(begun)
-            begun.append((at, family, node, before))
+            # Also where it is up for a while in between: of two that are late the second must not go first.
+            begun.append((at, family, node, last.get(node)))
+            now[node] = last[node] = len(begun) - 1
             family = next(deck)
         at += times.uniform(*_VARY) * step_s
     steps = []
