@@ -285,6 +285,9 @@ class _Run:
             raise NodeFailed(
                 f"{node}{where} did not get ready within {self.spec.ready_s:g} s (last answer: {why}){log}"
             )
+        disks = any("loop-disk" in fault.needs for fault in self.parts.faults.values())
+        if disks and getattr(self.system, "flush_first", False):
+            self.cluster.disk.flush([n.name for n in self.cluster.nodes])
         config = sampler.Config(
             system=self.parts.system_ref,
             options=self.spec.of(self.spec.system),

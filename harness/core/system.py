@@ -88,7 +88,11 @@ class Artifacts(Protocol):
 
 
 class System(Protocol):
-    """A system under test. Created with its options: `Etcd(options)`."""
+    """A system under test. Created with its options: `Etcd(options)`.
+
+    It may have a `flush_first`, true where a power loss is to find a cluster of some age: all that was written while
+    it came up is on the disks before the load begins, synced or not, as the kernel has it half a minute later.
+    """
 
     name: str
     client: Client  # a prototype: `client.open(...)` makes the real ones

@@ -95,6 +95,37 @@ def test_a_walk_needs_its_time() -> None:
 
 
 @settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(3, 5), st.floats(5, 100), st.floats(0, 5))
+def test_who_died_has_the_time_to_start_before_its_next_state(
+    seed: int, count: int, time_s: float, settle_s: float
+) -> None:
+    def walked(*, time_s: float = time_s, settle_s: float = settle_s) -> tuple[Step, ...]:
+        most = bound("minority", count)
+        return walk(
+            STATES, nodes(count), most, time_s, seed, step_s=2.0, settle_s=settle_s, restarts=["kill"]
+        )
+
+    try:
+        steps = walked()
+    except UsageError:
+        assert time_s < (3.8 + 3 * 2.6) / 3 + settle_s + 0.1
+        return
+    assert {s.family for s in steps} == set(STATES)
+    assert all(s.at_s > 0 and s.at_s + s.hold_s < time_s - 0.5 for s in steps)
+    for step in steps:
+        assert len(out_at(steps, step.at_s + 0.003)) <= bound("minority", count)
+        earlier = [s for s in steps[: step.n - 1] if s.target == step.target]
+        assert step.settle_s == (4 * settle_s if earlier else 0.0)
+        if earlier and settle_s:
+            assert step.follows == (earlier[-1].n,)
+        if earlier and earlier[-1].family == "kill":
+            assert step.at_s - earlier[-1].at_s - earlier[-1].hold_s >= settle_s - 0.002
+    assert walked(settle_s=0.0) == walk(
+        STATES, nodes(count), bound("minority", count), time_s, seed, step_s=2.0
+    )
+
+
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(
         st.sampled_from(["kill", "pause", "partition", "kill:one", "pause:leader"]), min_size=1, unique=True
