@@ -7,10 +7,10 @@ stale); each workload by its name, 20 s under partition, kill and pause in netwo
 NAME-docker in containers; SYSTEM-WORKLOAD, on each system that can do it, 20 s under all that the system
 survives, together (ZooKeeper 45 s, NATS 40 s; Redis, a control: under partition, kill and pause), as
 SYSTEM-WORKLOAD-docker in containers and as SYSTEM-WORKLOAD-five on five nodes; `together` (and
-`together-docker`), all survivable faults at once on five nodes for 120 s; `lock-plain`, whose holders pause beyond the TTL with nothing to fence them
-off, and `lock-fenced`, the same with fencing; `power-loss` of all nodes and of one, and its control
-`power-loss-unsafe`, an etcd that does not sync. Without `--kinds` all of them run, without `--seeds` each
-with a number of seeds of its own; KIND:N is N seeds of that kind.
+`together-docker`), all survivable faults at once on five nodes for 120 s; `lock-plain`, whose holders pause
+beyond the TTL with nothing to fence them off, and `lock-fenced`, the same with fencing; `power-loss` of all
+nodes and of one, and its control `power-loss-unsafe`, an etcd that does not sync. Without `--kinds` all of them
+run, without `--seeds` each with a number of seeds of its own; KIND:N is N seeds of that kind.
 
 Seeds are drawn from the commit's hash, not from a favourite list. Every run's results are kept in
 `.soak/<commit>/`, so that an interrupted soak goes on where it stopped; `--table` only prints what

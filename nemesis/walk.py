@@ -66,7 +66,7 @@ def walk(
     times, moves = stream(seed, "nemesis", "times"), stream(seed, "nemesis", "walk")
     deck = rounds(list(families), stream(seed, "nemesis", "order"))
     family = next(deck)
-    begun: list[tuple[float, str, str, int | None]] = []  # when, family, node, which one it follows
+    begun: list[tuple[float, str, str, tuple[int, ...]]] = []  # when, family, node, which ones it follows
     ended: dict[int, float] = {}
     latest: dict[str, int] = {}  # node -> the place in `begun` of the last state that it had
     now: dict[str, int] = {}  # node other than up -> the place in `begun` of its state
@@ -83,10 +83,14 @@ def walk(
             if node in now:
                 ended[now[node]] = at
             # Also where it is up for a while in between: of two that are late the second must not go first.
-            before = latest.get(node)
-            if before is not None and settle_s:
-                if begun[before][1] in restarts:
-                    at = max(at, ended[before] + settle_s)
+            before: tuple[int, ...] = (latest[node],) if node in latest else ()
+            if settle_s:
+                if node not in now:
+                    # Nobody overtakes a node that is waited for: what is planned for that one would find no room any more.
+                    before = tuple(sorted(place for n, place in latest.items() if n not in now))
+                last = latest.get(node)
+                if last is not None and begun[last][1] in restarts:
+                    at = max(at, ended[last] + settle_s)
                 if at > end - _VARY[0] * step_s:
                     break
             now[node] = latest[node] = len(begun)
@@ -96,8 +100,8 @@ def walk(
     steps = []
     for i, (begin, family, node, before) in enumerate(begun):
         hold = ended.get(i, end) - begin
-        follows = () if before is None else (before + 1,)
-        waits = 0.0 if before is None else _PATIENCE * settle_s
+        follows = tuple(place + 1 for place in before)
+        waits = _PATIENCE * settle_s if any(begun[place][2] == node for place in before) else 0.0
         steps.append(Step(i + 1, round(begin, 3), round(hold, 3), family, node, follows, settle_s=waits))
     return tuple(steps)
 
