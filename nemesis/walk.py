@@ -86,7 +86,7 @@ def walk(
             before: tuple[int, ...] = (latest[node],) if node in latest else ()
             if settle_s:
                 if node not in now:
-                    # Nobody overtakes a node that is waited for: what is planned for that one would find no room any more.
+                    # Nobody overtakes a node that is waited for: what is planned for it would find no room any more.
                     before = tuple(sorted(place for n, place in latest.items() if n not in now))
                 last = latest.get(node)
                 if last is not None and begun[last][1] in restarts:
