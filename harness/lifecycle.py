@@ -5,8 +5,9 @@
 *start* ends when a write has succeeded through every node. *load* is clients and nemesis at work.
 *heal* undoes whatever the ledger holds. *recover* waits, at most 30 s, until writes succeed
 through every node again. *final* reads every key through every node, once each has applied what a
-last barrier write committed, and writes down what each holds at that revision. Judging is not done
-here: `history.jsonl` and everything after it can be made again from the run directory.
+last barrier write committed, and writes down what each holds at that revision; a key of which nobody answers is
+asked for again, for at most 30 s. Judging is not done here: `history.jsonl` and everything after it
+can be made again from the run directory.
 
 Whatever happens, in whichever phase, the cluster is closed and the journal gets its last line.
 """
@@ -55,6 +56,7 @@ RECOVER_S: Final = 30.0  # after the last fault was undone
 _CATCH_UP_S: Final = 10.0  # for a node to apply the barrier
 _CHECK_S: Final = 1.0
 _TIDY_S: Final = 1.0
+_AGAIN_S: Final = 0.5  # between two rounds of final reads
 _AMPLE_BYTES: Final = 200_000_000
 _LOG_TAIL: Final = 12  # lines of a failed node's log that go into the error
 
@@ -184,6 +186,7 @@ class _Run:
     ) -> None:
         self.parts, self.stop, self.outcome, self.left = parts, stop, outcome, left
         self._launched = False
+        self._made: tuple[tuple[str, str], ...] = ()
         self._sampler: int | None = None
         self.journal, self.ledger = journal, ledger
         self.spec, self.system = parts.spec, parts.system
@@ -200,17 +203,21 @@ class _Run:
             self.stop.request(self.stop.requested)
         program = self.parts.install.program if self.parts.install else {}
         needs = frozenset(need for fault in self.parts.faults.values() for need in fault.needs)
-        for kind, name in self.parts.provider.resources(
-            run=self.parts.run, nodes=self.spec.nodes, needs=needs
-        ):
+        self._made = self.parts.provider.resources(run=self.parts.run, nodes=self.spec.nodes, needs=needs)
+        for kind, name in self._made:
             self.ledger.resource(kind, name)
-        self.cluster = self.parts.provider.create(
-            run=self.parts.run,
-            run_dir=self.parts.run_dir,
-            nodes=self.spec.nodes,
-            mounts={path: f"{PROGRAM_DIR}/{name}" for name, path in program.items()},
-            needs=needs,
-        )
+        try:
+            self.cluster = self.parts.provider.create(
+                run=self.parts.run,
+                run_dir=self.parts.run_dir,
+                nodes=self.spec.nodes,
+                mounts={path: f"{PROGRAM_DIR}/{name}" for name, path in program.items()},
+                needs=needs,
+            )
+        except BaseException:
+            if getattr(self.parts.provider, "unmade", False):
+                self._release()
+            raise
         try:
             self.outcome.capabilities = dict(self.cluster.capabilities)
             self._refuse_what_cannot_be_had()
@@ -229,11 +236,17 @@ class _Run:
         """Close the cluster, or leave it standing; then nobody watches it any more."""
         if self.left is None or not self._launched:
             self.cluster.close()
+            self._release()
             return
         self.left.append(self.cluster)
         if self._sampler is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._sampler, signal.SIGTERM)
+
+    def _release(self) -> None:
+        """Note that all that was announced is gone."""
+        for kind, name in self._made:
+            self.ledger.released(kind, name)
 
     def _refuse_what_cannot_be_had(self) -> None:
         """Raises: MissingCapability that names every fault's every missing need, and --keep's, and each reason
@@ -355,14 +368,28 @@ class _Run:
         journal.phase("final", silent=sorted(silent), behind=behind)
         if revision is not None and not self.stop.requested:
             self._dump(revision, silent, behind)
-        if workload.final_read is not None and load.keys and not self.stop.requested:
-            seats = self._seats(max(self.spec.concurrency, len(self.cluster.nodes)))
-            generator = final_reads(workload.final_read, list(load.keys), seats)
-            final = self._scheduler(generator, seats, first_process=load.next_process, final=True)
+        if workload.final_read is not None:
+            patience_s = RECOVER_S if len(silent) < len(self.cluster.nodes) else 0.0
+            self._read_finally(workload.final_read, list(load.keys), load.next_process, patience_s)
+
+    def _read_finally(self, f: str, keys: list[Any], first_process: int, patience_s: float) -> None:
+        """Read every key through every node; those of which nobody has answered, again, by new operations, until
+        somebody does or `patience_s` are over: what the recovery waited for is not all that clients worked on."""
+        seats = self._seats(max(self.spec.concurrency, len(self.cluster.nodes)))
+        deadline = time.monotonic() + patience_s
+        while keys and not self.stop.requested:
+            generator = final_reads(f, keys, seats)
+            final = self._scheduler(generator, seats, first_process=first_process, final=True)
             final.run(self._is_over)
             self.outcome.holes += final.holes.values()
             if self._lost is not None:
                 raise self._lost
+            keys = [key for key in keys if key not in final.answered]
+            first_process = final.next_process
+            if keys:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(_AGAIN_S)
 
     def _load_is_over(self) -> bool:
         """The same for load under faults, which may have shown already what it was to show."""

@@ -80,12 +80,14 @@ def walk(
         if node is None:
             ended[now.pop(moves.choice(list(now)))] = at
         else:
-            before: tuple[int, ...] = (now[node],) if node in now else ()
-            for place in before:
-                ended[place] = at
+            if node in now:
+                ended[now[node]] = at
+            # Also where it is up for a while in between: of two that are late the second must not go first.
+            before: tuple[int, ...] = (latest[node],) if node in latest else ()
             if settle_s:
-                # Nobody overtakes a node that is waited for: what is planned for that one would find no room any more.
-                before = before or tuple(sorted(place for n, place in latest.items() if n not in now))
+                if node not in now:
+                    # Nobody overtakes a node that is waited for: what is planned for it would find no room any more.
+                    before = tuple(sorted(place for n, place in latest.items() if n not in now))
                 last = latest.get(node)
                 if last is not None and begun[last][1] in restarts:
                     at = max(at, ended[last] + settle_s)

@@ -38,9 +38,9 @@ from kazoo.protocol.serialization import (  # type: ignore[import-untyped]
 )
 from kazoo.security import OPEN_ACL_UNSAFE  # type: ignore[import-untyped]
 
-from clusters.http1 import Lost, NotSent
 from clusters.systems._zookeeper_errors import NO_NODE, NODE_EXISTS, classify
 from clusters.systems._zookeeper_session import Refused, Session
+from clusters.wire import Lost, NotSent
 from harness.core.cluster import Node, Place
 from harness.core.errors import Definite, Indeterminate
 from harness.core.op import Reply
