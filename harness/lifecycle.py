@@ -28,7 +28,7 @@ import msgspec
 
 from harness import sampler
 from harness.asking import ask_all
-from harness.core.cluster import DATA_DIR, PROGRAM_DIR, Cluster, Provider, View
+from harness.core.cluster import DATA_DIR, PROGRAM_DIR, Cluster, Node, Provider, View
 from harness.core.errors import (
     InfrastructureError,
     Interrupted,
@@ -48,7 +48,9 @@ from harness.dumps import write_dumps
 from harness.journal import Journal
 from harness.lag import Lag
 from harness.logs import log_stamps, timed_lines
+from harness.members import Keeper
 from harness.nemesis import Nemesis, Step, heal
+from harness.roster import Roster, roster
 from harness.scheduler import Hole, Scheduler, Seat
 
 RECOVER_S: Final = 30.0  # after the last fault was undone
@@ -185,6 +187,7 @@ class _Run:
         self.parts, self.stop, self.outcome, self.left = parts, stop, outcome, left
         self._launched = False
         self._sampler: int | None = None
+        self._members: Keeper | None = None
         self.journal, self.ledger = journal, ledger
         self.spec, self.system = parts.spec, parts.system
         self.cluster: Cluster
@@ -200,17 +203,18 @@ class _Run:
             self.stop.request(self.stop.requested)
         program = self.parts.install.program if self.parts.install else {}
         needs = frozenset(need for fault in self.parts.faults.values() for need in fault.needs)
-        for kind, name in self.parts.provider.resources(
-            run=self.parts.run, nodes=self.spec.nodes, needs=needs
-        ):
+        nodes = self.spec.nodes + sum(getattr(f, "spares", 0) for f in self.parts.faults.values())
+        for kind, name in self.parts.provider.resources(run=self.parts.run, nodes=nodes, needs=needs):
             self.ledger.resource(kind, name)
         self.cluster = self.parts.provider.create(
             run=self.parts.run,
             run_dir=self.parts.run_dir,
-            nodes=self.spec.nodes,
+            nodes=nodes,
             mounts={path: f"{PROGRAM_DIR}/{name}" for name, path in program.items()},
             needs=needs,
         )
+        if "members" in needs and getattr(self.system, "admin", None) is not None:
+            self.cluster = roster(self.cluster, self.spec.nodes)
         try:
             self.outcome.capabilities = dict(self.cluster.capabilities)
             self._refuse_what_cannot_be_had()
@@ -275,24 +279,50 @@ class _Run:
         config = sampler.Config(
             system=self.parts.system_ref,
             options=self.spec.of(self.spec.system),
-            nodes=list(self.cluster.nodes),
+            nodes=list(self._hosts),
             monitor=str(self.parts.run_dir / "monitor.jsonl"),
             logs=str(self.parts.run_dir / "logs"),
             epoch=self.journal.epoch,
         )
         self._sampler = self.cluster.spawn_helper(sampler.command(config), "sampler")
+        if isinstance(self.cluster, Roster):
+            self._manage(self.cluster)
+
+    def _manage(self, cluster: Roster) -> None:
+        """Begin to look after the members."""
+        install = self.parts.install
+        assert install is not None, "provider attach has no spare nodes"
+        cluster.members = self._members = Keeper(
+            cluster=cluster.under,
+            admin=self.system.admin,  # type: ignore[attr-defined]  # optional; there is a roster for those that have it
+            hosts=cluster.hosts,
+            first=[node.name for node in cluster.nodes],
+            processes=lambda node, nodes: self.system.launch(node, self._view(install, nodes, joining=True)),
+            record=self.parts.run_dir / "members.jsonl",
+            now=self.journal.now,
+        )
+        self._members.begin()
+
+    @property
+    def _hosts(self) -> Sequence[Node]:
+        """All nodes, members or not."""
+        return self.cluster.hosts if isinstance(self.cluster, Roster) else self.cluster.nodes
 
     def _launch(self, install: Install) -> None:
-        view = View(
-            nodes=self.cluster.nodes,
+        self._launched = True
+        view = self._view(install, self.cluster.nodes)
+        self.cluster.launch({n.name: self.system.launch(n, view) for n in self.cluster.nodes})
+
+    def _view(self, install: Install, nodes: tuple[Node, ...], *, joining: bool = False) -> View:
+        return View(
+            nodes=nodes,
             run=self.parts.run,
             version=install.version,
             options=self.spec.of(self.spec.system),
             program={name: f"{PROGRAM_DIR}/{name}" for name in install.program},
             data_dir=DATA_DIR,
+            joining=joining,
         )
-        self._launched = True
-        self.cluster.launch({n.name: self.system.launch(n, view) for n in self.cluster.nodes})
 
     def _tidy(self) -> None:
         """Take what the run wrote out of a cluster that goes on."""
@@ -321,6 +351,7 @@ class _Run:
             seed=self.spec.seed,
             on_failure=load.stop,
             most=self.parts.most,
+            members=self._members,
         )
         with Lag() as lag:
             journal.phase("load")
@@ -341,6 +372,11 @@ class _Run:
         if self.stop.requested:
             return
         journal.phase("recover")
+        if self._members is not None and not self._members.settle(RECOVER_S):
+            self.outcome.notes.append(
+                f"the members were not those of the beginning again within {RECOVER_S:g} s of healing:"
+                f" {self._members.pending}"
+            )
         silent = self._await_writes(RECOVER_S)
         revision, behind = self._barrier([n.name for n in self.cluster.nodes if n.name not in silent])
         if silent:
@@ -350,6 +386,8 @@ class _Run:
             names = ", ".join(behind)
             self.outcome.notes.append(f"{names} had not applied the last write after {_CATCH_UP_S:g} s")
         journal.phase("final", silent=sorted(silent), behind=behind)
+        if self._members is not None:
+            self._members.end()
         if revision is not None and not self.stop.requested:
             self._dump(revision, silent, behind)
         if workload.final_read is not None and load.keys and not self.stop.requested:
@@ -388,7 +426,7 @@ class _Run:
         lines = self.parts.run_dir / "events.jsonl"
         found: list[LogEvent] = []
         stamps = log_stamps(self.parts.run_dir / "monitor.jsonl")
-        for node in self.cluster.nodes:
+        for node in self._hosts:
             for log in sorted(self.cluster.log_dir(node.name).glob("*.log")):
                 timed = timed_lines(log, stamps.get(f"{node.name}/{log.name}", []), self.journal.now())
                 found += self.system.events(node.name, timed)

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import msgspec
 
 from harness.asking import ask_all
+from harness.core.admin import Members
 from harness.core.cluster import Cluster
 from harness.core.errors import InfrastructureError, SplitbrainError, UsageError
 from harness.core.fault import Evidence, Fault, FaultContext, Phase, Plan, claims
@@ -93,6 +94,7 @@ class Nemesis:
         seed: int,
         on_failure: Callable[[], None],
         most: int | None = None,
+        members: Members | None = None,
     ) -> None:
         self._cluster = cluster
         self._system = system
@@ -103,6 +105,7 @@ class Nemesis:
         self._seed = seed
         self._on_failure = on_failure
         self._most = most
+        self._members = members
         self._active: list[_Active] = []
         self._over: set[int] = set()  # the steps that were healed or skipped
         self._begins: dict[int, float] = {}  # of each group: when its clock began to run
@@ -202,7 +205,8 @@ class Nemesis:
         refused = self._begin(step)
         if refused is None:
             return True
-        if late or not self._active:  # nothing will change that
+        changing = self._members is not None and not self._members.settled
+        if late or not (self._active or changing):  # nothing will change that
             return self._skip(step, refused)
         return False
 
@@ -227,6 +231,7 @@ class Nemesis:
             now=journal.now(),
             active=tuple(a.plan for a in self._active),
             busy=frozenset(n for a in self._active if claims(a.fault) & own for n in a.plan.nodes),
+            members=self._members,
         )
         try:
             plan = fault.plan(ctx, step.target)

@@ -297,6 +297,8 @@ def judge(
         wanted["linearizable"][1].update(_linearizable_options(model, witness))
     ended = bool(faults) and error is None and not interrupted
     wanted |= {name: (name, {}) for name in RUN_WIDE if ended or name != "availability"}
+    if (run_dir / "members.jsonl").exists():
+        wanted["members"] = ("members", {})
     history = read_history(path)
     checks = run_checks(wanted, path, run_dir, spec, progress) if len(history) else {}
     weight = meaning(history, faults, spec, workload.must_succeed, spec.overlap)

@@ -88,7 +88,10 @@ class Artifacts(Protocol):
 
 
 class System(Protocol):
-    """A system under test. Created with its options: `Etcd(options)`."""
+    """A system under test. Created with its options: `Etcd(options)`.
+
+    One whose members can be changed has an `admin` as well, see `harness.core.admin`.
+    """
 
     name: str
     client: Client  # a prototype: `client.open(...)` makes the real ones

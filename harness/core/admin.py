@@ -1,0 +1,79 @@
+"""What an administrator does to a cluster: its members, as the system's own interface shows and changes them.
+
+Each node has a view of the members of its own, which may be behind; what the cluster *agreed* on is known
+where a majority answers, and not known otherwise. A change that was asked for may have taken effect
+although no answer came. So the outcome of a change is what is observed later, not what was answered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+from harness.core.cluster import Node
+
+
+class Member(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A member: `id` is its alone for ever, another one on the same node has another. `address` is where its
+    peers find it, `name` what it calls itself, empty until it first started. A `learner` has no vote."""
+
+    id: str
+    address: str
+    name: str = ""
+    learner: bool = False
+
+
+class Admin(Protocol):
+    """A system's interface for its administrators; optional, as `System.admin`. Called inside the network of
+    the node that is asked; one call is one request.
+
+    Raises, all of them: Definite where the change was certainly not made and never will be, Indeterminate
+    or OSError otherwise.
+    """
+
+    def members(self, node: Node, timeout_s: float, *, agreed: bool) -> tuple[Member, ...]:
+        """The members as `node` has them, or as the cluster has `agreed` on them by now."""
+
+    def add(self, through: Node, new: Node, timeout_s: float, *, learner: bool) -> None:
+        """Make `new` a member; it is started afterwards."""
+
+    def promote(self, through: Node, member: str, timeout_s: float) -> None:
+        """Give the learner with this id a vote."""
+
+    def remove(self, through: Node, member: str, timeout_s: float) -> None:
+        """Remove the member with this id for ever."""
+
+
+class Members(Protocol):
+    """Who belongs to the cluster, and who shall; a change goes on by itself until it has been observed."""
+
+    @property
+    def first(self) -> tuple[str, ...]:
+        """The nodes that the cluster began with."""
+
+    @property
+    def spares(self) -> tuple[str, ...]:
+        """The other nodes; they are idle unless they are members."""
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        """The nodes whose members had a vote when the cluster's agreement was last known."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether the members are those that shall be, as far as is known."""
+
+    @property
+    def pending(self) -> str:
+        """What is still to be done, and what stands in its way; empty when settled."""
+
+    def want(self, nodes: Sequence[str], wait_s: float, *, below_quorum: bool = False) -> None:
+        """From now on have members on these nodes and no others. Returns when the first change has been
+        observed, or after `wait_s`. Unless `below_quorum`, no member with a vote is removed where the
+        nodes of the rest that answer are no majority of them."""
+
+    def views(self) -> dict[str, tuple[str, ...] | None]:
+        """The members, as `NODE ID`, as each node that has had one has them itself; None where it does not
+        answer."""

@@ -1,0 +1,51 @@
+"""A cluster whose nodes come and go: some stand idle until they are members.
+
+Everything is the provider's cluster; only `nodes` and `places` are those of the present members, so that faults
+hit them alone, and whatever asks all nodes asks these. `hosts` are all.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from harness.core.cluster import Cluster, Node, Place
+from harness.members import Keeper
+
+
+class Roster:
+    """A cluster; implements `harness.core.cluster.Cluster` by handing on whatever it does not say itself."""
+
+    def __init__(self, cluster: Cluster, first: int) -> None:
+        self._cluster = cluster
+        self.hosts: tuple[Node, ...] = cluster.nodes
+        self._first = tuple(node.name for node in cluster.nodes[:first])
+        self.members: Keeper | None = None
+        self.capabilities = {**cluster.capabilities, "members": None}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cluster, name)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        names = self._first if self.members is None else self.members.serving
+        return tuple(node for node in self.hosts if node.name in names)
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        here = {node.name for node in self.nodes}
+        return tuple(place for place in self._cluster.places if place.node in here)
+
+    @property
+    def under(self) -> Cluster:
+        """The cluster that it stands for, with all of its nodes."""
+        return self._cluster
+
+    def close(self) -> None:
+        if self.members is not None:
+            self.members.close()
+        self._cluster.close()
+
+
+def roster(cluster: Cluster, first: int) -> Cluster:
+    """`cluster` with its `first` nodes as members to begin with."""
+    return cast("Cluster", Roster(cluster, first))
