@@ -178,7 +178,9 @@ class Keeper:
         doing = f"{waits.task.do} {waits.task.node} pending" if waits else ""
         return "; ".join(filter(None, (doing, self._refused))) or "under way"
 
-    def want(self, nodes: Sequence[str], wait_s: float, *, below_quorum: bool = False) -> None:
+    def want(
+        self, nodes: Sequence[str], wait_s: float, *, whole: bool = False, below_quorum: bool = False
+    ) -> None:
         with self._changed:
             before = self._members
             self._wanted = tuple(name for name in self._hosts if name in nodes)
@@ -187,7 +189,7 @@ class Keeper:
             self._note(event="wanted", nodes=list(self._wanted))
             self._changed.notify_all()
             self._changed.wait_for(
-                lambda: self._settled or {m.id for m in self._members} != {m.id for m in before}, wait_s
+                lambda: self._settled or (not whole and _ids(self._members) != _ids(before)), wait_s
             )
 
     def settle(self, wait_s: float) -> bool:
@@ -413,6 +415,10 @@ class Keeper:
 
     def _note(self, **line: Any) -> None:
         self._file.append(msgspec.json.encode({"time": self._now(), **line}) + b"\n")
+
+
+def _ids(members: Iterable[Known]) -> set[str]:
+    return {m.id for m in members}
 
 
 def _shows(task: Task, members: Sequence[Known]) -> bool:

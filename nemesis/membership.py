@@ -2,7 +2,7 @@
 
 Some nodes stand spare beside the cluster's. A fault changes who shall be a member; healing it wants those
 back that the cluster began with. Both go on by themselves, in small steps and by what is observed
-(`harness.members`), also while other faults are in the way: nothing here waits for more than the first
+(`harness.members`), also while other faults are in the way: then nothing here waits for more than the first
 step. Whoever comes is added as a learner with no data and promoted once it has caught up; whoever
 goes leaves after that, and is left running, with its data, until its node is wanted again.
 
@@ -44,11 +44,11 @@ MEMBERSHIP: Final = Descriptor(
             summary="nodes beside the cluster's, idle until they join",
         ),
         Option(
-            name="first_s",
-            default=12.0,
+            name="wait_s",
+            default=15.0,
             least=0,
             most=120,
-            summary="how long the first change may take before the hold begins without it",
+            summary="how long it may take, while nothing else is wrong, before the hold begins without it",
         ),
         Option(
             name="below_quorum",
@@ -139,7 +139,8 @@ class Membership:
         assert ctx.members is not None
         ctx.members.want(
             plan.args["wanted"],
-            float(self.options.get("first_s", 0.0)),
+            float(self.options.get("wait_s", 0.0)),
+            whole=not ctx.active,
             below_quorum=bool(self.options.get("below_quorum", False)),
         )
 
@@ -149,8 +150,11 @@ class Membership:
         facts = {"views": views, "voters": list(ctx.members.voters), "pending": ctx.members.pending}
         if phase == "before":
             return Evidence(phase=phase, effect=None, says=_told(views), facts=facts)
-        earlier: Views = ctx.before.facts["views"] if ctx.before is not None else {}
-        came, went = _difference(earlier, views)
+        earlier: Views = ctx.before.facts.get("views", {}) if ctx.before is not None else {}
+        if phase == "after":  # who came back is another member than the one that left, on the same node
+            came, went = _difference(_nodes(earlier), _nodes(views))
+        else:
+            came, went = _difference(earlier, views)
         told = [f"new: {', '.join(came)}"] if came else []
         told += [f"no more: {', '.join(went)}"] if went else []
         told += [f"still {pending}"] if (pending := ctx.members.pending) else []
@@ -167,10 +171,17 @@ def _difference(earlier: Views, now: Views) -> tuple[list[str], list[str]]:
     (['c'], ['b'])
     """
     old = {m for view in earlier.values() for m in view or ()}
+    if not old:  # nobody answered then, so nothing is known to be new
+        return [], []
     came = {m for view in now.values() for m in view or ()} - old
     both = [(earlier[n] or (), view) for n, view in now.items() if view is not None and earlier.get(n)]
     went = {m for was, view in both for m in was if m not in view}
     return sorted(came), sorted(went)
+
+
+def _nodes(views: Views) -> Views:
+    """The same views with nodes in place of members."""
+    return {n: None if view is None else [m.partition(" ")[0] for m in view] for n, view in views.items()}
 
 
 def _told(views: Views) -> str:

@@ -137,6 +137,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     _refuse_what_the_client_cannot(spec)
     _refuse_zones(spec)
     _refuse_roles_nobody_tells(spec)
+    _refuse_what_nobody_administers(spec)
     if spec.fail_fast:
         _refuse_what_is_only_judged_at_the_end(spec)
     schedule(spec)
@@ -502,6 +503,20 @@ def _refuse_roles_nobody_tells(spec: Spec) -> None:
             f"fault {asked_for[0]!r}: system {spec.system!r} does not say who leads; give {registry.file_of(spec)} a"
             " [status], or name other targets, such as one, minority or n1"
         )
+
+
+def _refuse_what_nobody_administers(spec: Spec) -> None:
+    """Raises: UsageError for faults that need an interface for administrators which the system does not have."""
+    wanting = [f for f in spec.families if "members" in registry.describe("faults", f).needs]
+    if not wanting:
+        return
+    if getattr(registry.create("systems", spec.system, spec.of(spec.system)), "admin", None) is None:
+        raise UsageError(
+            f"fault {wanting[0]!r}: the members of system {spec.system!r} cannot be changed by splitbrain; leave it"
+            " out"
+        )
+    if spec.addresses:
+        raise UsageError(f"fault {wanting[0]!r}: provider {spec.provider!r} has no spare nodes; leave it out")
 
 
 def _refuse_what_is_only_judged_at_the_end(spec: Spec) -> None:

@@ -8,11 +8,14 @@ although no answer came. So the outcome of a change is what is observed later, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
 from harness.core.cluster import Node
+
+# What faults may need that the system has, not the provider.
+OF_SYSTEMS: Final = frozenset({"members"})
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -69,10 +72,12 @@ class Members(Protocol):
     def pending(self) -> str:
         """What is still to be done, and what stands in its way; empty when settled."""
 
-    def want(self, nodes: Sequence[str], wait_s: float, *, below_quorum: bool = False) -> None:
+    def want(
+        self, nodes: Sequence[str], wait_s: float, *, whole: bool = False, below_quorum: bool = False
+    ) -> None:
         """From now on have members on these nodes and no others. Returns when the first change has been
-        observed, or after `wait_s`. Unless `below_quorum`, no member with a vote is removed where the
-        nodes of the rest that answer are no majority of them."""
+        observed, or the `whole`, and after `wait_s` in any case. Unless `below_quorum`, no member with a vote
+        is removed where the nodes of the rest that answer are no majority of them."""
 
     def views(self) -> dict[str, tuple[str, ...] | None]:
         """The members, as `NODE ID`, as each node that has had one has them itself; None where it does not

@@ -24,6 +24,7 @@ from harness.core.cluster import (
 from harness.core.fault import FaultContext, Plan
 from harness.core.system import Status, System
 from tests.nemesis.fake_disk import FakeDisk
+from tests.nemesis.fake_members import FakeMembers
 from tests.nemesis.fake_tracer import FakeTracer
 
 
@@ -36,6 +37,7 @@ class FakeCluster:
         self.network = self.process = self.limits = self.clock = self
         self.disk = FakeDisk(self)
         self.tracer = FakeTracer(self)
+        self.members = FakeMembers([node.name for node in self.nodes])
         self.courses: dict[str, dict[str, tuple[Course, int]]] = {}
         self.limited: dict[tuple[str, str], dict[str, float]] = {}  # (node, kind) -> fault -> amount
         self.met = 0
@@ -190,6 +192,7 @@ def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -
         rng=random.Random(seed),
         fault="f1",
         now=0,
+        members=cluster.members,
     )
 
 
@@ -206,6 +209,7 @@ def undo(cluster: FakeCluster, plan: Plan) -> None:
         "mount": cluster.disk.mount,
         "mend": cluster.disk.mend,
         "untrace": cluster.tracer.untrace,
+        "members": cluster.members.want,
     }
     for step in plan.undo:
         known[step.do](**step.args)
