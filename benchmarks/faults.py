@@ -5,7 +5,8 @@
 A fault works with a provider that has every capability it needs (what the system has to have is left out);
 the providers say themselves what they have on this machine, or why not. As root both columns of netns are
 measured, the second by a child that becomes an ordinary user, and docker's if a daemon answers; a column that
-could not be measured stays as it was. Faults and their needs come from the registry, so whoever registers one is in the table.
+could not be measured stays as it was. Faults and their needs come from the registry, so whoever registers one
+is in the table.
 """
 
 from __future__ import annotations

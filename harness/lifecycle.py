@@ -28,6 +28,7 @@ import msgspec
 
 from harness import sampler
 from harness.asking import ask_all
+from harness.core.admin import OF_SYSTEMS
 from harness.core.cluster import DATA_DIR, PROGRAM_DIR, Cluster, Node, Provider, View
 from harness.core.errors import (
     InfrastructureError,
@@ -50,6 +51,7 @@ from harness.lag import Lag
 from harness.logs import log_stamps, timed_lines
 from harness.members import Keeper
 from harness.nemesis import Nemesis, Step, heal
+from harness.programs import Programs
 from harness.roster import Roster, roster
 from harness.scheduler import Hole, Scheduler, Seat
 
@@ -84,6 +86,8 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     """What a run is put together from. `system_ref` is the system by reference, for the sampler;
     without an `install` the system runs already, and goes on when the run is over.
 
+    `others` are further versions, for faults that change them.
+
     `helpers` are command lines by name, started beside the load; each ends by itself when the load is over
     and with the cluster at the latest. `early` says why load is to end before its time, or None.
     """
@@ -99,6 +103,7 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     faults: Mapping[str, Fault]
     steps: Sequence[Step]
     most: int | None = None  # nodes that may be out at once
+    others: Sequence[Install] = ()
     helpers: Mapping[str, Sequence[str]] = {}
     early: Callable[[], str | None] | None = None
 
@@ -188,6 +193,7 @@ class _Run:
         self._launched = False
         self._sampler: int | None = None
         self._members: Keeper | None = None
+        self._programs: Programs | None = None
         self.journal, self.ledger = journal, ledger
         self.spec, self.system = parts.spec, parts.system
         self.cluster: Cluster
@@ -201,7 +207,7 @@ class _Run:
         self.stop.abrupt = True
         if self.stop.requested:
             self.stop.request(self.stop.requested)
-        program = self.parts.install.program if self.parts.install else {}
+        installs = [self.parts.install, *self.parts.others] if self.parts.install else []
         needs = frozenset(need for fault in self.parts.faults.values() for need in fault.needs)
         nodes = self.spec.nodes + sum(getattr(f, "spares", 0) for f in self.parts.faults.values())
         for kind, name in self.parts.provider.resources(run=self.parts.run, nodes=nodes, needs=needs):
@@ -210,10 +216,14 @@ class _Run:
             run=self.parts.run,
             run_dir=self.parts.run_dir,
             nodes=nodes,
-            mounts={path: f"{PROGRAM_DIR}/{name}" for name, path in program.items()},
+            mounts={
+                path: _mounted(name, one, self.parts.install)
+                for one in installs
+                for name, path in one.program.items()
+            },
             needs=needs,
         )
-        if "members" in needs and getattr(self.system, "admin", None) is not None:
+        if needs & OF_SYSTEMS and getattr(self.system, "admin", None) is not None:
             self.cluster = roster(self.cluster, self.spec.nodes)
         try:
             self.outcome.capabilities = dict(self.cluster.capabilities)
@@ -289,15 +299,30 @@ class _Run:
             self._manage(self.cluster)
 
     def _manage(self, cluster: Roster) -> None:
-        """Begin to look after the members."""
+        """Have somebody look after versions, and where it is asked for after members."""
         install = self.parts.install
-        assert install is not None, "provider attach has no spare nodes"
+        if install is None:  # nothing of it is ours to start
+            return
+        admin = self.system.admin  # type: ignore[attr-defined]  # optional; there is a roster for those that have it
+        first = cluster.nodes
+        cluster.programs = programs = self._programs = Programs(
+            cluster=self.cluster,
+            system=self.system,
+            admin=admin,
+            installs={one.version: one for one in (install, *self.parts.others)},
+            first=install.version,
+            processes=lambda node, one: self.system.launch(node, self._view(one, first)),
+        )
+        if not any("members" in fault.needs for fault in self.parts.faults.values()):
+            return
         cluster.members = self._members = Keeper(
             cluster=cluster.under,
-            admin=self.system.admin,  # type: ignore[attr-defined]  # optional; there is a roster for those that have it
+            admin=admin,
             hosts=cluster.hosts,
-            first=[node.name for node in cluster.nodes],
-            processes=lambda node, nodes: self.system.launch(node, self._view(install, nodes, joining=True)),
+            first=[node.name for node in first],
+            processes=lambda node, nodes: self.system.launch(
+                node, self._view(programs.of(node.name), nodes, joining=True)
+            ),
             record=self.parts.run_dir / "members.jsonl",
             now=self.journal.now,
         )
@@ -319,7 +344,7 @@ class _Run:
             run=self.parts.run,
             version=install.version,
             options=self.spec.of(self.spec.system),
-            program={name: f"{PROGRAM_DIR}/{name}" for name in install.program},
+            program={name: _mounted(name, install, self.parts.install) for name in install.program},
             data_dir=DATA_DIR,
             joining=joining,
         )
@@ -352,6 +377,7 @@ class _Run:
             on_failure=load.stop,
             most=self.parts.most,
             members=self._members,
+            programs=self._programs,
         )
         with Lag() as lag:
             journal.phase("load")
@@ -530,6 +556,12 @@ class _Run:
         failed = write_dumps(self.cluster, self.system, revision, unfit, self.parts.run_dir / "dump")
         for name, why in failed.items():
             self.outcome.notes.append(f"{name} did not say what it holds at revision {revision}: {why}")
+
+
+def _mounted(name: str, install: Install, first: Install | None) -> str:
+    """Where the nodes see a program of a version; the first one's have their plain names."""
+    own = first is None or install.version == first.version
+    return f"{PROGRAM_DIR}/{name}" if own else f"{PROGRAM_DIR}/{install.version}-{name}"
 
 
 def _caught_up(status: Status | Exception, revision: int) -> bool:

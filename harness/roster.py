@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from harness.core.admin import OF_SYSTEMS
 from harness.core.cluster import Cluster, Node, Place
 from harness.members import Keeper
+from harness.programs import Programs
 
 
 class Roster:
@@ -20,7 +22,8 @@ class Roster:
         self.hosts: tuple[Node, ...] = cluster.nodes
         self._first = tuple(node.name for node in cluster.nodes[:first])
         self.members: Keeper | None = None
-        self.capabilities = {**cluster.capabilities, "members": None}
+        self.programs: Programs | None = None
+        self.capabilities = {**cluster.capabilities, **dict.fromkeys(OF_SYSTEMS)}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cluster, name)

@@ -107,6 +107,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
 
     die_with_parent(signal.SIGTERM)  # a run whose command was killed heals, judges and ends
     install = None if spec.addresses else system.install(spec.version, Artifacts(offline=True))
+    others = [system.install(v, Artifacts(offline=True)) for v in registry.other_versions(spec)]
     slot = _admitted(run_dir, spec)
     provider.enclose()
     from harness.lifecycle import Parts, Stop
@@ -133,6 +134,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         faults=faults,
         steps=schedule(spec),
         most=limit(spec),
+        others=others,
         helpers=(
             {}
             if incremental.wanted(workload.checkers) is None
@@ -147,6 +149,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         "kernel": platform.release(),
         "cpus": os.cpu_count(),
         "install": msgspec.to_builtins(install) if install else {},
+        **({"others": msgspec.to_builtins(others)} if others else {}),
         "capabilities": dict(provider.probe()),
     }
     (run_dir / "env.json").write_bytes(msgspec.json.format(msgspec.json.encode(env)))

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from harness.core.admin import OF_SYSTEMS
 from harness.core.client import supported
 from harness.core.descriptor import Descriptor
 from harness.core.errors import UsageError, unknown_name
@@ -507,16 +508,22 @@ def _refuse_roles_nobody_tells(spec: Spec) -> None:
 
 def _refuse_what_nobody_administers(spec: Spec) -> None:
     """Raises: UsageError for faults that need an interface for administrators which the system does not have."""
-    wanting = [f for f in spec.families if "members" in registry.describe("faults", f).needs]
+    wanting = [f for f in spec.families if registry.describe("faults", f).needs & OF_SYSTEMS]
     if not wanting:
         return
     if getattr(registry.create("systems", spec.system, spec.of(spec.system)), "admin", None) is None:
         raise UsageError(
-            f"fault {wanting[0]!r}: the members of system {spec.system!r} cannot be changed by splitbrain; leave it"
-            " out"
+            f"fault {wanting[0]!r}: system {spec.system!r} has no interface for administrators that splitbrain knows;"
+            " leave it out"
         )
     if spec.addresses:
-        raise UsageError(f"fault {wanting[0]!r}: provider {spec.provider!r} has no spare nodes; leave it out")
+        raise UsageError(f"fault {wanting[0]!r}: provider {spec.provider!r} starts nothing; leave it out")
+    if any(
+        "versions" in registry.describe("faults", f).needs for f in wanting
+    ) and not registry.other_versions(spec):
+        raise UsageError(
+            "fault 'upgrade' needs a second version: expected --opt upgrade.to=VERSION, such as 3.6"
+        )
 
 
 def _refuse_what_is_only_judged_at_the_end(spec: Spec) -> None:

@@ -74,7 +74,7 @@ _power: Final = frozenset({"power-loss", "crash-point"})  # what was not synced 
 # Time passes that a node does not notice, or cannot use.
 _failed_disks: Final = frozenset({"slow-disk", "hung-disk", "disk-full", "read-only", "disk-error"})
 _stalls: Final = frozenset({"pause", "cpu-pressure", "memory-pressure"}) | _failed_disks
-_changes: Final = frozenset({"membership"})
+_changes: Final = frozenset({"membership", "admin", "upgrade"})
 _survived: Final = _deaths | _power | _stalls | _changes | {"partition", "packet", "fd-limit"}
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let

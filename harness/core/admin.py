@@ -1,4 +1,4 @@
-"""What an administrator does to a cluster: its members, as the system's own interface shows and changes them.
+"""What an administrator does to a cluster: its members, its versions, its upkeep, by the system's own interface.
 
 Each node has a view of the members of its own, which may be behind; what the cluster *agreed* on is known
 where a majority answers, and not known otherwise. A change that was asked for may have taken effect
@@ -15,7 +15,7 @@ import msgspec
 from harness.core.cluster import Node
 
 # What faults may need that the system has, not the provider.
-OF_SYSTEMS: Final = frozenset({"members"})
+OF_SYSTEMS: Final = frozenset({"members", "versions", "admin"})
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -47,6 +47,31 @@ class Admin(Protocol):
 
     def remove(self, through: Node, member: str, timeout_s: float) -> None:
         """Remove the member with this id for ever."""
+
+    def version(self, node: Node, timeout_s: float) -> str:
+        """The version that `node` says it runs."""
+
+    def ready_for(self, node: Node, version: str, timeout_s: float) -> bool:
+        """Whether `version` can take over what `node` has on its disk, by what `node` says."""
+
+    def lower(self, through: Node, version: str, timeout_s: float) -> None:
+        """Ask the cluster to make ready for the older `version`; asked again it does nothing."""
+
+    def transfer(self, leader: Node, member: str, timeout_s: float) -> None:
+        """Have the leader hand over to the member with this id."""
+
+    def compact(self, node: Node, revision: int, timeout_s: float) -> None:
+        """Forget what was before `revision`."""
+
+    def defragment(self, node: Node, timeout_s: float) -> None:
+        """Have `node` write its data anew, without holes."""
+
+    def snapshot(self, node: Node, timeout_s: float) -> int:
+        """Fetch all that `node` holds, as for a backup, and compare its checksum; the size in bytes."""
+
+    def counts(self, node: Node, timeout_s: float) -> dict[str, float]:
+        """How far `node` itself says that each of `compact` (its oldest revision), `defragment` and `snapshot`
+        (how often) has come."""
 
 
 class Members(Protocol):
@@ -82,3 +107,25 @@ class Members(Protocol):
     def views(self) -> dict[str, tuple[str, ...] | None]:
         """The members, as `NODE ID`, as each node that has had one has them itself; None where it does not
         answer."""
+
+
+class Programs(Protocol):
+    """Which version runs where, of those that the run was given."""
+
+    @property
+    def first(self) -> str:
+        """The version that the cluster began with."""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The others."""
+
+    def run(self, nodes: Sequence[str], version: str, *, pause_s: float = 0.0) -> None:
+        """Have these nodes run `version`, one after the other: each is asked to end, started with the other
+        program, and waited for until it takes a write. Stops at one where that cannot be."""
+
+    def refused(self) -> str:
+        """Why the last change stopped before its end; empty where it did not."""
+
+    def versions(self) -> dict[str, str | None]:
+        """The version that each node says it runs; None where it does not answer."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +22,14 @@ CALLS: dict[str, Callable[[EtcdAdmin], Any]] = {
     "add": lambda a: a.add(NODE, Node("n4", "10.0.0.4"), 2.0, learner=True),
     "promote": lambda a: a.promote(NODE, "17", 2.0),
     "remove": lambda a: a.remove(NODE, "17", 2.0),
+    "version": lambda a: a.version(NODE, 2.0),
+    "ready_for": lambda a: a.ready_for(NODE, "3.5.35", 2.0),
+    "lower": lambda a: a.lower(NODE, "3.5.35", 2.0),
+    "transfer": lambda a: a.transfer(NODE, "17", 2.0),
+    "compact": lambda a: a.compact(NODE, 9, 2.0),
+    "defragment": lambda a: a.defragment(NODE, 2.0),
+    "snapshot": lambda a: a.snapshot(NODE, 2.0),
+    "counts": lambda a: a.counts(NODE, 2.0),
 }
 
 
@@ -72,6 +82,49 @@ def test_members_are_read_as_etcd_writes_them() -> None:
     with dropping(answering(200, json.dumps(said).encode())) as (port, _):
         (found,) = CALLS["members"](admin(port))
     assert (found.id, found.address, found.name, found.learner) == ("17", "10.0.0.4", "", True)
+
+
+@pytest.mark.parametrize(
+    ("said", "version", "ready"),
+    [
+        ({"version": "3.5.35"}, "3.6.16", True),
+        ({"version": "3.6.16", "storageVersion": "3.6.0"}, "3.5.35", False),
+        ({"version": "3.6.16", "storageVersion": "3.5.0"}, "3.5.35", True),
+        ({"version": "3.6.16"}, "3.5.35", False),
+        ({"version": "3.6.16", "storageVersion": "3.6.0"}, "3.6.4", True),
+    ],
+)
+def test_an_older_version_takes_over_what_has_its_form(
+    said: dict[str, str], version: str, ready: bool
+) -> None:
+    with dropping(answering(200, json.dumps(said).encode())) as (port, _):
+        assert admin(port).ready_for(NODE, version, 2.0) is ready
+
+
+def test_a_downgrade_that_goes_on_already_is_no_error() -> None:
+    body = json.dumps({"code": 9, "message": "etcdserver: cluster has a downgrade job in progress"}).encode()
+    with dropping(answering(400, body)) as (port, _):
+        CALLS["lower"](admin(port))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_snapshot_is_compared_with_its_checksum(whole: bool) -> None:
+    data = b"x" * 4096
+    blob = data + hashlib.sha256(data).digest()
+    parts = [blob[:1000], blob[1000:]] if whole else [blob[:1000], blob[1001:]]
+    lines = [json.dumps({"result": {"blob": b64encode(p).decode()}}).encode() for p in parts]
+    with dropping(answering(200, b"\n".join(lines) + b"\n")) as (port, _):
+        if whole:
+            assert CALLS["snapshot"](admin(port)) == len(blob)
+        else:
+            with pytest.raises(Indeterminate, match="checksum"):
+                CALLS["snapshot"](admin(port))
+
+
+def test_counts_are_read_from_the_metrics() -> None:
+    text = "# HELP x\netcd_debugging_mvcc_compact_revision 40\netcd_disk_backend_defrag_duration_seconds_count 2\n"
+    with dropping(answering(200, text.encode())) as (port, _):
+        assert CALLS["counts"](admin(port)) == {"compact": 40.0, "defragment": 2.0}
 
 
 def test_whoever_joins_is_told_that_the_cluster_exists() -> None:

@@ -384,7 +384,7 @@ def test_what_is_survivable_is_what_the_system_promises() -> None:
     walks = specs.resolve(None, {"faults": "walk:survivable", "time": "120s", "nodes": "5"})
     # What takes nodes by name can be a state of a walk.
     assert {"partition", "kill", "pause"} <= set(walks.families) <= set(spec.faults)
-    assert set(spec.faults) - set(walks.families) == {"membership", "packet"}
+    assert set(spec.faults) - set(walks.families) == {"admin", "membership", "packet"}
     assert walks.faults == (f"walk:{'+'.join(walks.families)}",)
     assert specs.limit(walks) == 2
     assert specs.limit(spec) is None
@@ -442,8 +442,9 @@ def test_a_walk_never_has_two_tracers_on_a_node(seed: int) -> None:
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        ({"system": "zookeeper"}, "the members of system 'zookeeper' cannot be changed"),
-        ({"provider": "attach", "nodes": "10.0.0.1:2379"}, "has no spare nodes"),
+        ({"system": "zookeeper"}, "'zookeeper' has no interface for administrators"),
+        ({"provider": "attach", "nodes": "10.0.0.1:2379"}, "starts nothing"),
+        ({"faults": "upgrade"}, "expected --opt upgrade.to=VERSION"),
         ({"faults": "membership:grow", "opt": ["membership.spares=0"]}, "needs a node that is no member yet"),
     ],
 )
