@@ -338,6 +338,7 @@ def judge(
         "errors": _errors(history),
         "holes": end.get("holes", []),
         "leader_changes": _leader_changes(run_dir / "monitor.jsonl", began[0] if began else 0),
+        "leadership": _leadership(run_dir, faults, merged.phases, spec.nodes),
         "recovery_s": checks["availability"].detail.get("recovery_s", []) if "availability" in checks else [],
         "lag_ms": end.get("lag_ms", {}),
         "rate": msgspec.to_builtins(pace),
@@ -456,6 +457,18 @@ def _outages(faults: Sequence[FaultRecord], phases: Sequence[Mapping[str, Any]])
     if not faults or "load" not in at or "heal" not in at:
         return None
     return dict(msgspec.to_builtins(outages(faults, at["load"], at["heal"])))
+
+
+def _leadership(
+    run_dir: Path, faults: Sequence[FaultRecord], phases: Sequence[Mapping[str, Any]], nodes: int
+) -> dict[str, Any] | None:
+    """How stable leadership was while load was on; None where there was none of it."""
+    from results.leadership import leadership
+
+    at = {p["phase"]: p["time"] for p in phases}
+    if "load" not in at or "heal" not in at:
+        return None
+    return leadership(run_dir / "monitor.jsonl", faults, at["load"], at["heal"], nodes)
 
 
 def _observations(checks: Mapping[str, Result]) -> list[str]:
