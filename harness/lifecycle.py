@@ -398,6 +398,12 @@ class _Run:
         if self.stop.requested:
             return
         journal.phase("recover")
+        if self._programs is not None:  # of what could not be done while other faults were in the way
+            self._programs.run([n.name for n in self.cluster.nodes], self._programs.first, serve_s=RECOVER_S)
+            if why := self._programs.refused():
+                self.outcome.notes.append(
+                    f"not all nodes run {self._programs.first} again, with which they began: {why}"
+                )
         if self._members is not None and not self._members.settle(RECOVER_S):
             self.outcome.notes.append(
                 f"the members were not those of the beginning again within {RECOVER_S:g} s of healing:"

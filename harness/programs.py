@@ -20,7 +20,6 @@ _ASK_S: Final = 1.5
 _CHANGE_S: Final = 6.0
 _READY_S: Final = 30.0  # for the cluster to make ready for an older version: etcd looks every few seconds
 _END_S: Final = 10.0
-_SERVE_S: Final = 30.0
 _LOOK_S: Final = 0.1
 _AGAIN_S: Final = 3.0  # before the cluster is asked once more
 
@@ -66,25 +65,25 @@ class Programs:
         )
         return {name: a if isinstance(a, str) else None for name, a in answers.items()}
 
-    def run(self, nodes: Sequence[str], version: str, *, pause_s: float = 0.0) -> None:
+    def run(self, nodes: Sequence[str], version: str, *, pause_s: float = 0.0, serve_s: float = 10.0) -> None:
         self._refused = ""
         for node in self._cluster.nodes:
             if node.name not in nodes or self.of(node.name).version == version:
                 continue
-            self._refused = self._change(node, version)
+            self._refused = self._change(node, version, serve_s)
             if self._refused:
                 return
             time.sleep(pause_s)
 
-    def _change(self, node: Node, version: str) -> str:
+    def _change(self, node: Node, version: str, serve_s: float) -> str:
         """Have one node run `version`; why that cannot be, or nothing."""
         if not self._waited(lambda: self._ready_for(node, version), _READY_S):
             return f"{node.name} was not ready for {version} within {_READY_S:g} s"
         self._end(node.name)
         self._of[node.name] = version
         self._cluster.launch({node.name: self._processes(node, self.of(node.name))})
-        if not self._waited(lambda: self._inside(node, lambda: self._serves(node)) is True, _SERVE_S):
-            return f"{node.name} took no write within {_SERVE_S:g} s of its start with {version}"
+        if not self._waited(lambda: self._inside(node, lambda: self._serves(node)) is True, serve_s):
+            return f"{node.name} took no write within {serve_s:g} s of its start with {version}"
         return ""
 
     def _ready_for(self, node: Node, version: str) -> bool:

@@ -43,6 +43,10 @@ UPGRADE: Final = Descriptor(
         ),
     ),
 )
+_SERVE_S: Final = (
+    30.0,
+    4.0,
+)  # for a node to serve again; where other faults are in force, which wait meanwhile
 _kinds: Final = {"rolling": "all", "mixed": "minority", "one": "one"}
 
 
@@ -99,7 +103,8 @@ class Upgrade:
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         assert ctx.programs is not None
         pause_s = float(self.options.get("pause_s", 0.0))
-        ctx.programs.run(plan.nodes, plan.args["version"], pause_s=pause_s)
+        serve_s = _SERVE_S[bool(ctx.active)]
+        ctx.programs.run(plan.nodes, plan.args["version"], pause_s=pause_s, serve_s=serve_s)
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         assert ctx.programs is not None

@@ -120,9 +120,10 @@ class Programs(Protocol):
     def others(self) -> tuple[str, ...]:
         """The others."""
 
-    def run(self, nodes: Sequence[str], version: str, *, pause_s: float = 0.0) -> None:
+    def run(self, nodes: Sequence[str], version: str, *, pause_s: float = 0.0, serve_s: float = 10.0) -> None:
         """Have these nodes run `version`, one after the other: each is asked to end, started with the other
-        program, and waited for until it takes a write. Stops at one where that cannot be."""
+        program, and waited for until it takes a write, for `serve_s` at most. Stops at one where that cannot
+        be."""
 
     def refused(self) -> str:
         """Why the last change stopped before its end; empty where it did not."""

@@ -48,7 +48,7 @@ class FakePrograms:
         self.first, self.others = "1.0", ("1.1",)
         self._of = dict.fromkeys(nodes, self.first)
 
-    def run(self, nodes: Sequence[str], version: str, *, pause_s: float = 0.0) -> None:
+    def run(self, nodes: Sequence[str], version: str, *, pause_s: float = 0.0, serve_s: float = 10.0) -> None:
         self._of |= dict.fromkeys(nodes, version)
 
     def refused(self) -> str:
