@@ -4,9 +4,9 @@
 
 A fault works with a provider that has every capability it needs (what the system has to have is left out);
 the providers say themselves what they have on this machine, or why not. As root both columns of netns are
-measured, the second by a child that becomes an ordinary user, and docker's if a daemon answers; a column that
-could not be measured stays as it was. Faults and their needs come from the registry, so whoever registers one
-is in the table.
+measured, the second by a child that becomes an ordinary user, docker's if a daemon answers, and ssh's on a host
+with a server of its own if one is installed; a column that could not be measured stays as it was. Faults and
+their needs come from the registry, so whoever registers one is in the table.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from typing import Final
 from harness.core.admin import OF_SYSTEMS
 from splitbrain import registry
 
-WHERE: Final = ("netns", "netns, rootless", "docker")
+WHERE: Final = ("netns", "netns, rootless", "docker", "ssh")
 BEGIN: Final = "<!-- written by `make docs`; what stands here is overwritten -->"
 END: Final = "<!-- end of what `make docs` writes -->"
 _nobody: Final = 65534
@@ -40,6 +41,7 @@ def capabilities() -> dict[str, Capabilities]:
     if os.geteuid() == 0:
         found["netns"], found["netns, rootless"] = own, _as_nobody()
         found["docker"] = dict(registry.create("providers", "docker", {}).probe())
+        found["ssh"] = _over_ssh()
     else:
         found["netns, rootless"] = own
     return {where: have for where, have in found.items() if have.get(where.partition(",")[0]) is None}
@@ -94,6 +96,20 @@ def written(text: str, new: Rows) -> str:
         )
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
     return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
+def _over_ssh() -> Capabilities:
+    """What a host has that is this machine, seen through an OpenSSH server in namespaces."""
+    from clusters.providers.ssh import Ssh
+    from tests.clusters.sshd import Lab, why_not
+
+    if (reason := why_not()) is not None:
+        return {"ssh": reason}
+    with tempfile.TemporaryDirectory(prefix="splitbrain-host-") as folder, Lab(Path(folder), 1) as lab:
+        options = {"hosts": [str(lab.hosts[0])], "key": str(lab.key), "known_hosts": str(lab.known_hosts)}
+        with lab.entered():
+            (found,) = Ssh(options).survey().values()
+    return found
 
 
 def _as_nobody() -> Capabilities:

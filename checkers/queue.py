@@ -9,7 +9,8 @@ whose answer is lost may have taken an element, at any time.
   taken. Which of them is gone, where some may have been taken, is not known: all are named.
 * `phantom`: nobody had begun to enqueue an element when it came out; `failed-enqueue`: only enqueues that
   certainly failed ever tried to.
-* `duplicated` (option `delivery=exactly-once`): it came out, or is left, more often than it was put in.
+* `duplicated` (option `delivery=exactly-once`): it came out more often than it was put in. That it is also
+  among what is left says nothing: a queue may let go of it a moment later.
 * `reordered` (option `order=fifo`): an element was put in after another had been acknowledged, and had come out
   before the other was asked for.
 

@@ -4,10 +4,8 @@ Written out because of what libraries do unasked: they retry, reconnect, follow 
 and each of these turns an operation of known outcome into one of unknown outcome. And because of
 cost: a client that is busy while it should stamp widens the intervals of a history and hides bugs.
 
-What it decides is the one thing its callers hang definiteness on, whether a request left us:
-
-* `NotSent`: no byte of the request was handed to the kernel. It certainly has no effect.
-* `Lost`: some byte was, and no whole answer came back. It may take effect, now or later.
+What it decides is the one thing its callers hang definiteness on, whether a request left us: `NotSent` or
+`Lost` (`clusters.wire`).
 
 A connection that raised is closed, and the next request opens a new one, so that a late answer never
 reaches another request. Nothing is sent twice. An answer that comes bit by bit and may never end is
@@ -16,43 +14,19 @@ read as a `Stream`, after which the connection is gone.
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 from collections.abc import Mapping
 from time import monotonic
 from typing import Final
 
+from clusters import wire
+from clusters.wire import Lost, NotSent
+
 _head_most: Final = 64 * 1024  # bytes; a longer head is no answer of a server that we know
 _heads_most: Final = 1000  # kept, of different requests
 _body_most: Final = 64 * 1024 * 1024
 _hex: Final = frozenset(b"0123456789abcdef")
-_words: Final = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "reset",
-    errno.ECONNABORTED: "reset",
-    errno.ENETUNREACH: "unreachable",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETDOWN: "unreachable",
-    errno.ETIMEDOUT: "timeout",  # the kernel gave up resending
-}
-
-
-class NotSent(OSError):
-    """No byte of the request was sent; `text` says why in a word or two."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
-
-
-class Lost(OSError):
-    """The request was sent, at least in part, and no whole answer came."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self.text = text
 
 
 class Connection:
@@ -60,8 +34,7 @@ class Connection:
 
     def __init__(self, address: str, port: int, headers: Mapping[str, str] | None = None) -> None:
         self._to = (address, port)
-        self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        host = f"[{address}]" if ":" in address else address
+        host = f"[{address}]" if wire.family(address) == socket.AF_INET6 else address
         fields = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
         if "content-type" not in {name.lower() for name in headers or {}}:
             fields = f"Content-Type: application/json\r\n{fields}"
@@ -118,7 +91,7 @@ class Connection:
                 self._heads.clear()
             head = self._heads[line] = f"{line}{self._rest}".encode()
         sock = self._connected(deadline)
-        self._send(sock, b"%b%d\r\n\r\n%b" % (head, len(body), body))
+        wire.send(sock, b"%b%d\r\n\r\n%b" % (head, len(body), body))
         return sock
 
     def _connected(self, deadline: float) -> socket.socket:
@@ -135,40 +108,10 @@ class Connection:
         if self._sock is not None:
             self._sock.settimeout(left)
             return self._sock
-        sock = socket.socket(self._family, socket.SOCK_STREAM)
-        try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(left)
-            sock.connect(self._to)
-            if sock.getsockname() == sock.getpeername():  # a port of this host may connect to itself
-                raise NotSent("refused")
-            # The rest of the deadline, not the whole of it once more.
-            sock.settimeout(max(deadline - monotonic(), 0.001))
-        except TimeoutError:
-            sock.close()
-            raise NotSent("connect timeout") from None
-        except NotSent:
-            sock.close()
-            raise
-        except OSError as e:
-            sock.close()
-            raise NotSent(_words.get(e.errno or 0, f"connect: {e.strerror or e}")) from None
+        sock = wire.connect(*self._to, deadline)
         self._sock = sock
         self._poll.register(sock, select.POLLIN)
         return sock
-
-    @staticmethod
-    def _send(sock: socket.socket, data: bytes) -> None:
-        sent = 0
-        try:
-            # `send`, not `sendall`: the latter does not tell whether a first part had gone out.
-            while sent < len(data):
-                sent += sock.send(data[sent:] if sent else data)
-        except OSError as e:
-            text = (
-                "timeout" if isinstance(e, TimeoutError) else _words.get(e.errno or 0, f"send: {e.strerror}")
-            )
-            raise (Lost(text) if sent else NotSent(text)) from None
 
     def _answer(self, sock: socket.socket, deadline: float) -> tuple[int, bytes]:
         status, head, data = _head(sock, deadline)
@@ -251,20 +194,7 @@ def _header(head: bytes, name: bytes) -> bytes | None:
 
 def _receive(sock: socket.socket, deadline: float | None) -> bytes:
     """The next bytes, at least one. `deadline` None: the socket's timeout is still that of the call."""
-    if deadline is not None:
-        left = deadline - monotonic()
-        if left <= 0:
-            raise Lost("timeout")
-        sock.settimeout(left)
-    try:
-        new = sock.recv(65536)
-    except TimeoutError:
-        raise Lost("timeout") from None
-    except OSError as e:
-        raise Lost(_words.get(e.errno or 0, f"receive: {e.strerror}")) from None
-    if not new:
-        raise Lost("closed" if deadline is None else "closed mid-answer")
-    return new
+    return wire.receive(sock, 65536, deadline, closed="closed" if deadline is None else "closed mid-answer")
 
 
 def _fill(sock: socket.socket, data: bytes, size: int, deadline: float) -> bytes:

@@ -70,7 +70,7 @@ def need(spec: Spec) -> float:
     >>> need(Spec()), need(Spec(nodes=5, rate=1000.0))
     (0.9, 1.5)
     """
-    nodes = 0 if spec.addresses else spec.nodes  # those of a cluster that exists are not ours to feed
+    nodes = 0 if spec.addresses or spec.hosts else spec.nodes  # those elsewhere are not ours to feed
     wanted = _BASE + _PER_NODE * nodes + _PER_OPERATION * spec.rate
     return round(min(wanted, cores()) if spec.rate else float(cores()), 3)
 

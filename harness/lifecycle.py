@@ -191,6 +191,7 @@ class _Run:
     ) -> None:
         self.parts, self.stop, self.outcome, self.left = parts, stop, outcome, left
         self._launched = False
+        self._made: tuple[tuple[str, str], ...] = ()
         self._sampler: int | None = None
         self._members: Keeper | None = None
         self._programs: Programs | None = None
@@ -210,19 +211,25 @@ class _Run:
         installs = [self.parts.install, *self.parts.others] if self.parts.install else []
         needs = frozenset(need for fault in self.parts.faults.values() for need in fault.needs)
         nodes = self.spec.nodes + sum(getattr(f, "spares", 0) for f in self.parts.faults.values())
-        for kind, name in self.parts.provider.resources(run=self.parts.run, nodes=nodes, needs=needs):
+        self._made = self.parts.provider.resources(run=self.parts.run, nodes=nodes, needs=needs)
+        for kind, name in self._made:
             self.ledger.resource(kind, name)
-        self.cluster = self.parts.provider.create(
-            run=self.parts.run,
-            run_dir=self.parts.run_dir,
-            nodes=nodes,
-            mounts={
-                path: _mounted(name, one, self.parts.install)
-                for one in installs
-                for name, path in one.program.items()
-            },
-            needs=needs,
-        )
+        try:
+            self.cluster = self.parts.provider.create(
+                run=self.parts.run,
+                run_dir=self.parts.run_dir,
+                nodes=nodes,
+                mounts={
+                    path: _mounted(name, one, self.parts.install)
+                    for one in installs
+                    for name, path in one.program.items()
+                },
+                needs=needs,
+            )
+        except BaseException:
+            if getattr(self.parts.provider, "unmade", False):
+                self._release()
+            raise
         if needs & OF_SYSTEMS and getattr(self.system, "admin", None) is not None:
             self.cluster = roster(self.cluster, self.spec.nodes)
         try:
@@ -243,11 +250,17 @@ class _Run:
         """Close the cluster, or leave it standing; then nobody watches it any more."""
         if self.left is None or not self._launched:
             self.cluster.close()
+            self._release()
             return
         self.left.append(self.cluster)
         if self._sampler is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._sampler, signal.SIGTERM)
+
+    def _release(self) -> None:
+        """Note that all that was announced is gone."""
+        for kind, name in self._made:
+            self.ledger.released(kind, name)
 
     def _refuse_what_cannot_be_had(self) -> None:
         """Raises: MissingCapability that names every fault's every missing need, and --keep's, and each reason
@@ -295,38 +308,16 @@ class _Run:
             epoch=self.journal.epoch,
         )
         self._sampler = self.cluster.spawn_helper(sampler.command(config), "sampler")
-        if isinstance(self.cluster, Roster):
-            self._manage(self.cluster)
-
-    def _manage(self, cluster: Roster) -> None:
-        """Have somebody look after versions, and where it is asked for after members."""
-        install = self.parts.install
-        if install is None:  # nothing of it is ours to start
-            return
-        admin = self.system.admin  # type: ignore[attr-defined]  # optional; there is a roster for those that have it
-        first = cluster.nodes
-        cluster.programs = programs = self._programs = Programs(
-            cluster=self.cluster,
-            system=self.system,
-            admin=admin,
-            installs={one.version: one for one in (install, *self.parts.others)},
-            first=install.version,
-            processes=lambda node, one: self.system.launch(node, self._view(one, first)),
-        )
-        if not any("members" in fault.needs for fault in self.parts.faults.values()):
-            return
-        cluster.members = self._members = Keeper(
-            cluster=cluster.under,
-            admin=admin,
-            hosts=cluster.hosts,
-            first=[node.name for node in first],
-            processes=lambda node, nodes: self.system.launch(
-                node, self._view(programs.of(node.name), nodes, joining=True)
-            ),
-            record=self.parts.run_dir / "members.jsonl",
-            now=self.journal.now,
-        )
-        self._members.begin()
+        if isinstance(self.cluster, Roster) and self.parts.install is not None:
+            self.cluster.look_after(
+                self.system,
+                (self.parts.install, *self.parts.others),
+                self._view,
+                members=any("members" in fault.needs for fault in self.parts.faults.values()),
+                record=self.parts.run_dir / "members.jsonl",
+                now=self.journal.now,
+            )
+            self._members, self._programs = self.cluster.members, self.cluster.programs
 
     @property
     def _hosts(self) -> Sequence[Node]:

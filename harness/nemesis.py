@@ -287,8 +287,8 @@ class Nemesis:
         self._over.add(active.step.n)
         try:
             work_off(self._cluster, plan.undo)
+            self._ledger.note("undone", journal.now(), plan.fault)  # else it stays open, for whoever heals
         finally:
-            self._ledger.note("undone", journal.now(), plan.fault)
             journal.nemesis(active.step.family, self._event(plan, "end"))
         active.ctx.active = tuple(a.plan for a in self._active)
         self._observe(active.fault, active.ctx, plan, "after")
@@ -332,7 +332,14 @@ def heal(cluster: Cluster, ledger: Ledger, journal: Journal) -> list[str]:
     Raises: InfrastructureError when something could not be undone.
     """
     outstanding = [f for f in read_faults(ledger.path) if f.outstanding]
+    problems: list[str] = []
     for fault in outstanding:
-        work_off(cluster, fault.undo)
-        ledger.note("undone", journal.now(), fault.fault)
+        try:
+            work_off(cluster, fault.undo)
+        except InfrastructureError as e:
+            problems.append(f"{fault.fault} ({fault.says}): {e}")
+        else:
+            ledger.note("undone", journal.now(), fault.fault)
+    if problems:
+        raise InfrastructureError("; ".join(problems))
     return [f.fault for f in outstanding]

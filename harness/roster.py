@@ -6,10 +6,13 @@ hit them alone, and whatever asks all nodes asks these. `hosts` are all.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
-from harness.core.admin import OF_SYSTEMS
-from harness.core.cluster import Cluster, Node, Place
+from harness.core.admin import OF_SYSTEMS, Admin
+from harness.core.cluster import Cluster, Node, Place, View
+from harness.core.system import Install, System
 from harness.members import Keeper
 from harness.programs import Programs
 
@@ -38,10 +41,46 @@ class Roster:
         here = {node.name for node in self.nodes}
         return tuple(place for place in self._cluster.places if place.node in here)
 
-    @property
-    def under(self) -> Cluster:
-        """The cluster that it stands for, with all of its nodes."""
-        return self._cluster
+    def look_after(
+        self,
+        system: System,
+        installs: Sequence[Install],
+        view: Callable[..., View],
+        *,
+        members: bool,
+        record: Path,
+        now: Callable[[], int],
+    ) -> None:
+        """Have somebody look after versions (`installs`, of which the first one runs), and after `members`.
+
+        `view(install, nodes, joining=)` is what the system may know. What happens goes into `record`, with the
+        time `now`.
+        """
+        admin: Admin = system.admin  # type: ignore[attr-defined]  # optional; there is a roster where it is there
+        first = self.nodes
+        self.programs = programs = Programs(
+            cluster=cast("Cluster", self),
+            system=system,
+            admin=admin,
+            installs={one.version: one for one in installs},
+            first=installs[0].version,
+            processes=lambda node, one: system.launch(node, view(one, first)),
+        )
+        if not members:
+            return
+        keeper = Keeper(
+            cluster=self._cluster,
+            admin=admin,
+            hosts=self.hosts,
+            first=[node.name for node in first],
+            processes=lambda node, nodes: system.launch(
+                node, view(programs.of(node.name), nodes, joining=True)
+            ),
+            record=record,
+            now=now,
+        )
+        keeper.begin()
+        self.members = keeper
 
     def close(self) -> None:
         if self.members is not None:

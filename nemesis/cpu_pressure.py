@@ -2,13 +2,15 @@
 
 By the quota of the node's own control group: whatever runs on the node shares it, and stands still
 for the rest of each tenth of a second. Heartbeats are late, elections are called, a leader serves a
-little. The machine and the other nodes are as before.
+little. The machine and the other nodes are as before. A node that does not use as much as it was left gets less,
+until it feels it.
 
 Proof: the limit is read back, and the kernel counts periods in which the node met it.
 """
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any, Final
 
@@ -29,10 +31,13 @@ CPU_PRESSURE: Final = Descriptor(
             default=5.0,
             least=1,
             most=10_000,
-            summary="what a node gets, of one processor",
+            summary="what a node gets at most, of one processor; less where it does not use as much",
         ),
     ),
 )
+_SHARES: Final = (1.0, 0.4, 0.2)  # of what was asked for, one after the other
+_LEAST: Final = 0.01  # of a processor; the kernel takes no less
+_FELT_S: Final = 0.3  # for each: three of the kernel's periods
 _WAIT_S: Final = 0.9  # for the limit to be met
 _POLL_S: Final = 0.02
 
@@ -59,8 +64,15 @@ class CpuPressure(_node_fault.NodeFault):
         )
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
-        for node in plan.nodes:
-            ctx.cluster.limits.limit(plan.fault, node, "cpu", plan.args["cpus"])
+        limits = ctx.cluster.limits
+        was = {node: limits.usage(node, "cpu")["throttled"] for node in plan.nodes}
+        for share in _SHARES:
+            for node in was:
+                limits.limit(plan.fault, node, "cpu", max(_LEAST, plan.args["cpus"] * share))
+            deadline = time.monotonic() + _FELT_S
+            while was and time.monotonic() < deadline:
+                was = {node: n for node, n in was.items() if limits.usage(node, "cpu")["throttled"] <= n}
+                time.sleep(_POLL_S)
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:
         wait_s = _WAIT_S if phase == "during" and ctx.before is not None else 0.0

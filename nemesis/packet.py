@@ -71,7 +71,7 @@ PACKET: Final = Descriptor(
             summary="rate of each link, in kbit/s",
         ),
     ),
-    needs=frozenset({"shape", "client-places"}),
+    needs=frozenset({"shape"}),
     targets=KINDS,
 )
 _PROBES: Final = 3  # links that are measured, at the same time

@@ -44,7 +44,7 @@ PARTITION: Final = Descriptor(
             summary="how long a flapping partition lasts each time, and stays away",
         ),
     ),
-    needs=frozenset({"block", "client-places"}),
+    needs=frozenset({"block"}),
     targets=shapes.SHAPES,
 )
 _PROBES: Final = 4  # pairs that are tried; measuring must not take longer the more is cut
@@ -65,6 +65,8 @@ class Partition:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._clients: str = options.get("clients", "with")
+        if self._clients == "apart":
+            self.needs = PARTITION.needs | {"client-places"}
         self._flap_s: float = options.get("flap_s", 0.5)
 
     def refusal(self, target: str, nodes: int) -> str | None:

@@ -6,8 +6,8 @@ Everything else runs on: heartbeats are sent by a leader that can commit nothing
 little more while a process is traced, some tens of microseconds each.)
 
 A disk is slow for whoever uses it: a process that is killed and started again meanwhile finds it so, and
-`kill` and its like can have the same node. What did not reach the disk by then is lost with the process: a
-system that acknowledges before it writes shows itself.
+`kill` and its like can have the same node (not one whose disk hangs: what waits for it does not die). What did
+not reach the disk by then is lost with the process: a system that acknowledges before it writes shows itself.
 
 Proof: how long a thread was seen in such a call without having run, by what the kernel says of it, is
 above four fifths of the delay during the fault, and was below before. Nodes on which nothing runs are left
@@ -136,6 +136,8 @@ class HungDisk(SlowDisk):
     name = "hung-disk"
     label = "hung disk"
     glyph = "◯"
+    # A process does not die before its call is over, not even by SIGKILL: whoever has to end it cannot have the node.
+    claims = SlowDisk.claims | {"signal", "restart"}
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         super().__init__({**options, "delay_ms": _FOREVER_S * 1000})

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from harness.core.spec import Spec
 
 RUNS = Path("runs")
-KEPT_BUGS = Path(".bugs")
 HISTORIES = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".edn", ".edn.gz", ".edn.zst")
 
 app = typer.Typer(
@@ -151,7 +150,10 @@ def run(
     ] = None,
     nodes: Annotated[
         str | None,
-        typer.Option(metavar="N", help="How many nodes, 1 to 9 (default 3); of attach: HOST:PORT,..."),
+        typer.Option(
+            metavar="N",
+            help="How many, 1 to 9 (default 3); attach: HOST:PORT,...; ssh: USER@HOST:PORT,...",
+        ),
     ] = None,
     provider: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where nodes run (default netns).")
@@ -542,53 +544,21 @@ def bugs(
     offline: Offline = False,
 ) -> int:
     """Known bugs, found again: a broken version and its clean twin under the same faults."""
-    import msgspec
+    from splitbrain.bugs.command import Asked, answer
 
-    from harness.core.errors import UsageError
-    from harness.core.exits import overall
-    from splitbrain import running, series
-    from splitbrain.bugs import data, runner, table
-
-    if every and name is not None:
-        raise UsageError(f"bugs takes an id or --all; leave one of {name!r} and --all out")
-    if repeat is not None and not every and name is None:
-        raise UsageError(f"bugs --repeat {repeat} needs an id or --all; `splitbrain bugs` lists the ids")
-    known = data.known()
-    chosen = [data.bug(name)] if name is not None else list(known.values())
-    commit, where = series.revision(), out or KEPT_BUGS
-    several = every or repeat is not None
-    if seed is not None and (several or name is None):
-        raise UsageError(f"--seed {seed} is for one pair; those of a series come from the commit's hash")
-
-    def run_one(spec: Spec, folder: Path) -> dict[str, Any]:
-        exact = msgspec.structs.replace(
-            spec, version=running.exact_version(spec, offline=offline), admission=not no_admission
-        )
-        return running.run_one(exact, folder, json=json, brief=several).results
-
-    code = 0
-    if several:
-        if series.changed():
-            say(f"note: this checkout holds changes that commit {series.short(commit)} does not have")
-        tallies = runner.run_series(chosen, repeat or 1, where, commit, run_one, say)
-        code = overall(t.code() for t in tallies)
-    elif name is not None:
-        tallies = [runner.run_pair(chosen[0], seed, out or RUNS, commit, run_one, say)]
-        code = tallies[0].code()
-    else:
-        tallies = runner.collected(chosen, where, commit)
-    if write is not None:
-        table.write(write, runner.collected(list(known.values()), where, commit))
-        say(f"{write} written")
-    if json:
-        print_json(table.results(tallies, code))
-        return code
-    if name is None and not several:
-        table.print_bugs(console(), chosen)
-    table.print_tallies(console(), tallies)
-    if name is not None or several:
-        say(table.reason(tallies))
-    return code
+    asked = Asked(
+        name=name,
+        repeat=repeat,
+        seed=seed,
+        every=every,
+        write=write,
+        out=out,
+        runs=RUNS,
+        admission=not no_admission,
+        offline=offline,
+        json=json,
+    )
+    return answer(asked)
 
 
 @app.command()
@@ -598,6 +568,12 @@ def doctor(
         typer.Argument(metavar="[SYSTEM.toml]", help="Look at the file of a system of your own instead."),
     ] = None,
     *,
+    nodes: Annotated[
+        str | None, typer.Option(metavar="USER@HOST:PORT,...", help="What works on these hosts instead.")
+    ] = None,
+    opt: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Options of provider ssh.")
+    ] = None,
     json: Json = False,
 ) -> int:
     """What works on this machine, and what is missing; or what is wrong with a system's file."""
@@ -610,7 +586,7 @@ def doctor(
         else:
             rooms.print_system(console(), told)
         return 0
-    found = rooms.examine(RUNS)
+    found = rooms.examine(RUNS, nodes, opt or [])
     if json:
         print_json(found)
     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,20 +16,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.core.errors import SplitbrainError, UsageError
+from harness.core.errors import InfrastructureError, SplitbrainError, UsageError
 from harness.core.spec import Spec
 from splitbrain import registry
 
 _least_go: Final = (1, 21)
 
 
-def examine(runs: Path) -> dict[str, Any]:
-    """The findings as plain data; `error` says why the default provider cannot work, or is None.
+def examine(runs: Path, nodes: str | None = None, options: Sequence[str] = ()) -> dict[str, Any]:
+    """The findings as plain data; `error` says why the default provider cannot work, or is None. With `nodes`, hosts as
+    `--provider ssh` takes them with its `options`, it is what those have, or why they cannot be asked.
 
     `leftovers` is what runs that were killed left behind, those below `runs` and on this machine.
     """
     from splitbrain.heal import left_behind
 
+    if nodes is not None:
+        return _hosts(nodes, options)
     providers = {name: _probe(name) for name in registry.names("providers")}
     default = Spec().provider
     error = None
@@ -111,6 +115,14 @@ def print_findings(console: Console, found: dict[str, Any]) -> None:
     """The findings as a table: a glyph, a word and, where it does not work, the reason."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
+    for host, capabilities in found.get("hosts", {}).items():
+        for capability, reason in capabilities.items():
+            table.add_row(host, _mark(works=reason is None), Text(f"{capability}{_because(reason)}"))
+    if "hosts" in found:
+        console.print(table)
+        if found["error"]:
+            console.print(Text(f"✘ {found['error']}", style="bold red"), soft_wrap=True)
+        return
     for name in ("splitbrain", "python", "kernel", "cpus"):
         table.add_row(Text(name, style="dim"), Text(), Text(str(found[name])))
     for provider, capabilities in found["providers"].items():
@@ -131,6 +143,20 @@ def print_findings(console: Console, found: dict[str, Any]) -> None:
         console.print(Text(f"! {sentence}", style="yellow"), soft_wrap=True)
     if found["error"]:
         console.print(Text(f"✘ {found['error']}", style="bold red"), soft_wrap=True)
+
+
+def _hosts(nodes: str, given: Sequence[str]) -> dict[str, Any]:
+    """What hosts have. Raises: UsageError for what cannot be meant."""
+    from splitbrain.spec import resolve
+
+    (name,) = (d.name for d in registry.descriptors("providers") if d.hosts)
+    spec = resolve(None, {"provider": name, "nodes": nodes, "opt": given, "faults": "none"})
+    found: dict[str, Any] = {"format": 1, "hosts": {}, "error": None}
+    try:
+        found["hosts"] = registry.create("providers", name, spec.of(name) | {"hosts": spec.hosts}).survey()
+    except InfrastructureError as e:
+        found["error"] = str(e)
+    return found
 
 
 def _mark(*, works: bool) -> Text:

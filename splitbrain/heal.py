@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.core import secrets
 from harness.core.descriptor import load
 from harness.core.errors import SplitbrainError, UsageError
 from harness.core.ledger import Ledger, read_faults, read_resources
@@ -30,6 +31,7 @@ _agent_s: Final = 20.0  # for an agent, which removes what its run has made
 _kinds: Final = {  # kind of resource -> a `clusters.means.removal.Kind`, by reference
     "cgroup": "clusters.means.removal:CGROUP",
     "container": "clusters.means.removal:CONTAINER",
+    "host": "clusters.providers._ssh_heal:HOST",
     "loop": "clusters.means.removal:LOOP",
     "network": "clusters.means.removal:NETWORK",
     "table": "clusters.means.removal:TABLE",
@@ -181,7 +183,12 @@ def _work_off(run_dir: Path) -> list[Deed]:
         outstanding = _outstanding(run_dir)
     except (SplitbrainError, OSError) as e:
         return [Deed(run=run, what=str(path), problem=f"the ledger cannot be read: {e}")]
-    deeds = [_remove(run, run_dir, kind, name) for kind, name in outstanding]
+    deeds = []
+    for kind, name in outstanding:
+        deeds.append(_remove(run, run_dir, kind, name))
+        if deeds[-1].problem is None:
+            with contextlib.closing(Ledger(path, run)) as ledger:
+                ledger.released(kind, name)
     stuck = any(deed.problem for deed in deeds)
     for fault in faults:
         unknown = ", ".join(step.do for step in fault.undo if step.do not in PRIMITIVES)
@@ -193,6 +200,8 @@ def _work_off(run_dir: Path) -> list[Deed]:
                 ledger.append({"event": "healed", "fault": fault.fault})
         what = f"fault {fault.fault}: {fault.says}"
         deeds.append(Deed(run=run, what=what, outcome="ended with its nodes", problem=problem))
+    if not any(deed.problem for deed in deeds):
+        secrets.forget(run)
     return deeds
 
 

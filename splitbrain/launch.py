@@ -24,6 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
+from harness.core import secrets
 from harness.core.checker import Verdict, worst
 from harness.core.errors import InfrastructureError, SplitbrainError
 from harness.core.exits import USAGE, exit_code
@@ -247,12 +248,25 @@ def _full(path: Path) -> bool:
         return False
 
 
-def write_spec(run_dir: Path, spec: Spec) -> None:
-    """`spec.json`, which is all that the child is told; beside it, a copy of the file that describes the system,
-    where one does.
+def write_spec(run_dir: Path, spec: Spec) -> Spec:
+    """`spec.json`, which is all that the child is told, but for secrets; beside it, a copy of the file that describes
+    the system, where one does. Returns the spec without its secrets.
 
     Raises: InfrastructureError when it cannot be written.
     """
+    secret = {
+        name: {option.name for option in descriptor.options if option.secret}
+        for name, descriptor in registry.owner_options(
+            spec.families, spec.system, spec.workload, spec.provider
+        ).items()
+    }
+    spec, held = secrets.hide(spec, secret)
+    try:
+        secrets.keep(run_dir.name.rpartition("-")[2], held)
+    except OSError as e:
+        raise InfrastructureError(
+            f"the run's secrets cannot be noted in {e.filename}: {e.strerror}; set SPLITBRAIN_CACHE to another"
+        ) from None
     try:
         (run_dir / "spec.json").write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=2) + b"\n")
         if file := registry.file_of(spec):
@@ -261,3 +275,4 @@ def write_spec(run_dir: Path, spec: Spec) -> None:
         raise InfrastructureError(
             f"cannot write {run_dir / 'spec.json'}: {e.strerror}; choose another folder with --out"
         ) from None
+    return spec

@@ -149,14 +149,18 @@ def print_everything(console: Console, runs: Path) -> None:
 
 
 def _print_matrix(console: Console) -> None:
-    """A row a workload: which systems run it, or what they lack; which checkers judge it. Then a row for
-    each checker that judges no workload in particular."""
+    """A row a workload: which systems run it, and which checkers judge it. Then what systems lack for the others,
+    and a line for each checker that judges no workload in particular."""
     systems, by_workload = matrix(), checks()
     table = _table("system x workload x checker", *systems, "judged by")
     for workload, row in by_workload.items():
         cells = [_cell(systems[system][workload]) for system in systems]
         table.add_row(workload, *cells, _judges(row))
     console.print(table)
+    for system, gaps in systems.items():
+        lacking = [f"{workload} ({', '.join(gap)})" for workload, gap in gaps.items() if gap]
+        if lacking:
+            console.print(Text(f"✕ {system} has no operations for {', '.join(lacking)}", style="dim"))
     console.print(Text(f"every run is judged by {', '.join(RUN_WIDE)} as well", style="dim"))
     for checker in registry.names("checkers"):
         if "no workload names it" in [row.get(checker) for row in by_workload.values()]:
@@ -177,9 +181,7 @@ def _judges(row: dict[str, str | None]) -> Text:
 def _cell(lacking: list[str] | None) -> Text:
     if lacking is None:
         return Text("! cannot be loaded", style="yellow")
-    if lacking:
-        return Text(f"✕ no {', '.join(lacking)}", style="dim")
-    return Text("✔ yes", style="green")
+    return Text("✕", style="dim") if lacking else Text("✔", style="green")
 
 
 def print_details(console: Console, group: registry.Group) -> None:

@@ -24,10 +24,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgspec
 
+from harness.core import secrets
 from harness.core.checker import CheckContext, Checker, Result, Verdict, worst
 from harness.core.errors import HistoryError, Interrupted, SplitbrainError, UsageError, unknown_name
 from harness.core.exits import INTERRUPTED, VALID, exit_code
-from harness.core.ledger import FaultRecord, read_faults
+from harness.core.ledger import FaultRecord, read_faults, read_resources
 from harness.core.results import blank, failed
 from harness.core.spec import Spec
 from splitbrain import alive, kept, registry
@@ -64,6 +65,8 @@ def main() -> None:
     left: list[Cluster] | None = [] if spec.keep else None
     outcome = run(parts, stop, left)
     incremental.tidy(run_dir)
+    if not read_resources(run_dir / "faults.jsonl"):
+        secrets.forget(parts.run)  # nothing is left that they would be needed for
     if slot is not None:
         slot.look(run_dir)
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -99,8 +102,11 @@ def _close(cluster: Cluster, results: dict[str, Any]) -> None:
 def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
     """Everything a run is put together from. Enters the provider's enclosure on the way: nothing
     here may start a thread before that, so what is heavy is imported after it."""
-    addresses = {"addresses": spec.addresses} if spec.addresses else {}
-    provider = registry.create("providers", spec.provider, spec.of(spec.provider) | addresses)
+    named: dict[str, Any] = {"addresses": spec.addresses} if spec.addresses else {}
+    if spec.hosts:
+        named["hosts"] = spec.hosts
+    options = secrets.reveal(spec, _run(run_dir)).of(spec.provider)
+    provider = registry.create("providers", spec.provider, options | named)
     system = registry.create("systems", spec.system, spec.of(spec.system))
     from clusters.artifacts import Artifacts
     from clusters.means.kernel import die_with_parent

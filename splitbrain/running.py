@@ -40,7 +40,7 @@ def run_one(spec: Spec, out: Path, *, json: bool, brief: bool = False) -> Ended:
     """One run, in a new directory below `out`, followed on stderr; its card on stdout unless `json`. A `brief` one
     has a line that lives on a terminal, and nothing else."""
     run_dir = new_run_dir(out, spec.system, spec.workload, spec.seed, datetime.now(UTC))
-    write_spec(run_dir, spec)
+    spec = write_spec(run_dir, spec)
     talk = console(stderr=True)
     if not brief:
         say("\n".join([f"seed {spec.seed}, run directory {run_dir}", *whose_keys(run_dir, spec)]))

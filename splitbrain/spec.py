@@ -84,7 +84,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     system = system_named(_text(given, "system", default.system), path if "system" not in flags else None)
     workload = _text(given, "workload", default.workload)
     provider = _text(given, "provider", default.provider)
-    exists = registry.describe("providers", provider).exists
+    exists, on_hosts = (d := registry.describe("providers", provider)).exists, d.hosts
     script = asked.script(given.pop("schedule", None), options, seconds)
     scripted = ["none"] if script is None else script_words(script, lambda f: registry.describe("faults", f))
     usual = scripted if script is not None else () if exists else DEFAULT_FAULTS
@@ -105,8 +105,9 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
         )
     seed = given.get("seed")
     addresses = _addresses(given, provider, system) if exists else ()
-    if exists:
-        given = {**given, "nodes": len(addresses)}
+    hosts = _hosts(given, provider) if on_hosts else ()
+    if exists or on_hosts:
+        given = {**given, "nodes": len(addresses or hosts)}
     spec = Spec(
         system=system,
         version=_version(given.get("version")),
@@ -131,6 +132,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
             given, "overlap", default.overlap, 0, 1_000_000, "successful operations during each family"
         ),
         addresses=addresses,
+        hosts=hosts,
         keep=keep,
         fail_fast=_truth(given, "fail-fast", default=default.fail_fast),
         admission=_truth(given, "admission", default=default.admission),
@@ -200,7 +202,12 @@ def command_line(spec: Spec) -> str:
     if spec.version is not None:
         words += ["--version", spec.version]
     words += ["--workload", spec.workload, "--faults", ",".join(spec.faults) or "none"]
-    words += ["--nodes", ",".join(spec.addresses) or str(spec.nodes), "--provider", spec.provider]
+    words += [
+        "--nodes",
+        ",".join(spec.addresses or spec.hosts) or str(spec.nodes),
+        "--provider",
+        spec.provider,
+    ]
     words += ["--time", duration(spec.time_s)]
     words += [
         "--rate",
@@ -326,18 +333,9 @@ def _addresses(given: Mapping[str, Any], provider: str, system: str) -> tuple[st
     """
     from clusters.providers.attach import parse
 
-    nodes = given.get("nodes", ())
-    if isinstance(nodes, str):
-        nodes = [word.strip() for word in nodes.split(",")]
-    if isinstance(nodes, int) or not nodes or not all(isinstance(node, str) for node in nodes):
-        raise UsageError(
-            f"nodes = {given.get('nodes')!r}: provider {provider!r} needs the addresses of the cluster's nodes;"
-            " expected --nodes HOST:PORT,HOST:PORT,..."
-        )
+    nodes = _named(given, f"provider {provider!r} needs the addresses of the cluster's nodes", "HOST:PORT")
     for node in nodes:
         parse(node)
-        if nodes.count(node) > 1:
-            raise UsageError(f"node {node!r} is named twice; name it once")
     if given.get("version") is not None:
         raise UsageError(
             f"version {given['version']!r}: provider {provider!r} installs nothing, it meets the version that is"
@@ -348,6 +346,29 @@ def _addresses(given: Mapping[str, Any], provider: str, system: str) -> tuple[st
             f"system {system!r} cannot be attached to: it has no option prefix, which would keep the run's data"
             " apart from yours"
         )
+    return tuple(nodes)
+
+
+def _hosts(given: Mapping[str, Any], provider: str) -> tuple[str, ...]:
+    """The hosts of the nodes. Raises: UsageError where they are missing or wrong."""
+    from clusters.providers._ssh_link import parse
+
+    if str(given.get("nodes", "")).strip().isdecimal():
+        given = {**given, "nodes": int(given["nodes"])}  # a number names nobody
+    nodes = _named(given, f"provider {provider!r} needs the hosts of the nodes", "USER@HOST:PORT")
+    return tuple(str(parse(node)) for node in nodes)
+
+
+def _named(given: Mapping[str, Any], what: str, form: str) -> tuple[str, ...]:
+    """The nodes by name, each once."""
+    nodes = given.get("nodes", ())
+    if isinstance(nodes, str):
+        nodes = [word.strip() for word in nodes.split(",")]
+    if isinstance(nodes, int) or not nodes or not all(isinstance(node, str) for node in nodes):
+        raise UsageError(f"nodes = {given.get('nodes')!r}: {what}; expected --nodes {form},{form},...")
+    for node in nodes:
+        if nodes.count(node) > 1:
+            raise UsageError(f"node {node!r} is named twice; name it once")
     return tuple(nodes)
 
 
@@ -518,6 +539,13 @@ def _refuse_what_nobody_administers(spec: Spec) -> None:
         )
     if spec.addresses:
         raise UsageError(f"fault {wanting[0]!r}: provider {spec.provider!r} starts nothing; leave it out")
+    made: dict[str, Any] = {f: registry.create("faults", f, spec.of(f)) for f in wanting}
+    short = [f for f in made if spec.hosts and vars(made[f]).get("spares")]
+    if short:
+        raise UsageError(
+            f"fault {short[0]!r}: provider {spec.provider!r} has no hosts beside the cluster's; expected"
+            f" --opt {short[0]}.spares=0"
+        )
     if any(
         "versions" in registry.describe("faults", f).needs for f in wanting
     ) and not registry.other_versions(spec):

@@ -1,10 +1,10 @@
 """What tests may need of a machine, and the seconds per folder.
 
 A test marked `netns` (namespaces as root) or `rootless` (as an ordinary user) is skipped, with the
-reason, where these cannot be had, one marked `docker` where no daemon is; SPLITBRAIN_REQUIRE=
-netns,docker,rootless turns that skip into a failure, so that CI cannot go green by skipping. Whoever
-runs the tests is root or not: what is marked for the other one only is skipped, what is marked for
-both runs.
+reason, where these cannot be had, one marked `docker` where no daemon is, one marked `ssh` where no
+OpenSSH server is installed; SPLITBRAIN_REQUIRE=netns,docker,rootless,ssh turns that skip into a failure,
+so that CI cannot go green by skipping. Whoever runs the tests is root or not: what is
+marked for the other one only is skipped, what is marked for both runs.
 """
 
 import functools
@@ -33,6 +33,10 @@ def why_not(need: str) -> str | None:
         from clusters.providers.docker import Docker
 
         return next((reason for reason in Docker().probe().values() if reason), None)
+    if need == "ssh":
+        from tests.clusters.sshd import why_not as no_server
+
+        return no_server()
     from clusters.providers.netns import Netns
 
     found = Netns().probe()
@@ -40,7 +44,7 @@ def why_not(need: str) -> str | None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    needs = {need for need in ("netns", "rootless", "docker") if item.get_closest_marker(need)}
+    needs = {need for need in ("netns", "rootless", "docker", "ssh") if item.get_closest_marker(need)}
     if other in needs and floor not in needs:
         pytest.skip(
             "that is for root" if floor == "rootless" else "that is for an ordinary user, see .ci/rootless"

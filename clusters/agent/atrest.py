@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clusters.agent.disks import freeze
-from clusters.agent.estate import Answer, Refusal
+from clusters.agent.house import Answer, Refusal
 from clusters.agent.tracers import Tracers
 from clusters.means import atrest, procfs
 

@@ -19,14 +19,12 @@ import signal
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final, NoReturn
 
+from clusters.agent.house import Answer, House, Refusal
 from clusters.means import kernel, procfs, tracing, vdso
 from clusters.means.tracing import Reading
 from clusters.means.vdso import RATE_ONE, Block, Unfit, Vdso, standing
-
-if TYPE_CHECKING:
-    from clusters.agent.estate import Answer, House
 
 _read_s: Final = 3.0
 _clocks: Final = (time.CLOCK_REALTIME, time.CLOCK_MONOTONIC)
@@ -80,8 +78,6 @@ class Clocks:
 
     def _follow(self, node: str) -> list[dict[str, Any]]:
         """Have every process of the node go as the node does now."""
-        from clusters.agent.estate import Refusal
-
         house, courses = self._houses[node], self._courses.get(node, {})
         course = list(courses.values())[-1] if courses else None
         house.at_exec = partial(_begin, course) if course is not None else None

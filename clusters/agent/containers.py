@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from clusters.agent import clocks, network, node
 from clusters.agent.atrest import AtRest
-from clusters.agent.estate import Answer, Refusal
+from clusters.agent.house import Answer, Refusal
 from clusters.means import cgroup, kernel, namespaces, nfqueue, procfs
 from clusters.means.dockerd import Daemon, DaemonError, clear
 from clusters.means.nft import Blocks, Nft, table_of

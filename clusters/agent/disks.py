@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
-from clusters.agent.estate import Answer, Estate, Refusal
+from clusters.agent.estate import Estate
+from clusters.agent.house import Answer, Refusal
 from clusters.means import kernel, loopdisk, procfs
 
 _freeze_s: Final = 2.0

@@ -1,6 +1,7 @@
 """The listener of a packet queue: packets wait here until what shapes them lets them pass.
 
-Started as `python -I -S listener.py FD`, by the agent, in the network namespace of the bridge. The
+Started as `python -I -S listener.py FD [host]`, by the agent, in the network namespace of the bridge; with
+`host` on a machine whose own packets are queued. The
 process that listens is watched by the one that was started: when its heart does not beat for a while it
 is killed, and the kernel lets everything pass from then on (see `clusters.means.nfqueue`). What it held
 is lost, as with any router.
@@ -26,6 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard 
 
 from clusters.agent.channel import Channel, Closed
 from clusters.means import kernel
+from clusters.means.hostqueue import Copies
 from clusters.means.nfqueue import ACCEPT, DROP, HEADERS, WHOLE, Packet, Queue, dropped
 from clusters.means.shaping import Address, Fate, Rule, Shapes, ends, flipped
 
@@ -38,7 +40,7 @@ _ip4, _ip6 = b"\x08\x00", b"\x86\xdd"
 
 class Held(NamedTuple):
     """A packet in the heap: when it is due, the order of its coming, what to tell the kernel then; and a
-    copy of the frame and the interface it goes to, or two empty ones."""
+    copy of the frame and the interface it goes to, or two empty ones. A copy without an interface is a packet."""
 
     due: int
     order: int
@@ -50,9 +52,9 @@ class Held(NamedTuple):
 class Listener:
     """The queue's end: reads packets, keeps them until they are due, gives verdicts."""
 
-    def __init__(self, queue: Queue, wire: socket.socket) -> None:
+    def __init__(self, queue: Queue, wire: socket.socket | Copies) -> None:
         self._queue = queue
-        self._wire = wire  # where copies are sent from
+        self._wire = wire  # where copies are sent from: onto a bridge, or as a host's own packets
         self.shapes = Shapes()
         self._heap: list[Held] = []
         self._order = 0
@@ -120,9 +122,9 @@ class Listener:
             verdict = self._queue.replace(packet.number, payload)
             counts["corrupted"] += 1
         frame, name = b"", ""
-        if fate.copy and (head := self._frame(payload)) and (name := self._name(packet.out)):
-            frame = head + payload
-            counts["duplicated"] += 1
+        if fate.copy:
+            frame, name = self._copy(packet, payload)
+            counts["duplicated"] += frame != b""
         self._order += 1
         heapq.heappush(self._heap, Held(now + fate.wait_ns, self._order, verdict, frame, name))
 
@@ -146,9 +148,19 @@ class Listener:
             self._queue.send(b"".join(verdicts))
             for frame, name in copies:
                 with contextlib.suppress(OSError):  # the interface is full, or gone: a copy less
-                    self._wire.sendto(frame, (name, 0))
+                    if isinstance(self._wire, Copies):
+                        self._wire.send(frame)
+                    else:
+                        self._wire.sendto(frame, (name, 0))
             now = time.monotonic_ns()
         return max(0.0, (heap[0][0] - now) / 1e9) if heap else _beat_s
+
+    def _copy(self, packet: Packet, payload: bytes) -> tuple[bytes, str]:
+        """What is sent as the copy of a packet, and through which interface; two empty ones for none."""
+        if isinstance(self._wire, Copies):
+            return payload, ""
+        head, name = self._frame(payload), self._name(packet.out)
+        return (head + payload, name) if head and name else (b"", "")
 
     def _frame(self, payload: bytes) -> bytes:
         source, target = ends(payload)
@@ -162,11 +174,12 @@ class Listener:
         return self._names.get(index, "")
 
 
-def serve(control: socket.socket, heart: int) -> None:
+def serve(control: socket.socket, heart: int, *, host: bool) -> None:
     """Listen until the control channel closes. Requests: `set`, `facts`; one line of JSON each."""
     channel = Channel(control)
     try:
-        queue, wire = Queue(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+        queue = Queue()
+        wire = Copies() if host else socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     except OSError as e:
         channel.send({"error": e.strerror or str(e)})
         return
@@ -214,7 +227,7 @@ def watch(pid: int, heart: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def main(fd: int) -> int:
+def main(fd: int, *, host: bool) -> int:
     """Fork the listener, and watch it."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
@@ -225,7 +238,7 @@ def main(fd: int) -> int:
         try:
             os.close(heart)
             kernel.die_with_parent()
-            serve(socket.socket(fileno=fd), beats)
+            serve(socket.socket(fileno=fd), beats, host=host)
             code = 0
         except BaseException:  # noqa: BLE001 - whatever it is, it must not run on into the watcher's code
             traceback.print_exc()
@@ -238,4 +251,4 @@ def main(fd: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), host="host" in sys.argv[2:]))

@@ -20,7 +20,8 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard 
 
 from clusters.agent.atrest import AtRest
 from clusters.agent.channel import Channel, Closed
-from clusters.agent.estate import Estate, Refusal
+from clusters.agent.estate import Estate
+from clusters.agent.house import Refusal
 from clusters.means import kernel
 
 

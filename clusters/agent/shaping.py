@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from clusters.agent.channel import Channel
 from clusters.means import kernel
@@ -34,13 +34,29 @@ class Broken(OSError):
     """The listener has ended or does not answer: nothing is shaped any more, and everything passes."""
 
 
+class Feeding(Protocol):
+    """What hands packets to the queue."""
+
+    def set(self, v4: set[tuple[str, str]], v6: set[tuple[str, str]]) -> None:
+        """Hand over packets between exactly these (source, destination)."""
+
+    def remove(self) -> None:
+        """Hand over none, and leave nothing."""
+
+
 class Shaper:
     """All shapes of one cluster, in the network namespace in which this object was made.
 
     Raises: OSError when packets cannot be queued here.
     """
 
-    def __init__(self, table: str, logs: Path) -> None:
+    def __init__(
+        self,
+        table: str,
+        logs: Path,
+        feed: Callable[[Nft, str, int], Feeding] = Feed,
+        *kind: str,
+    ) -> None:
         self._log = logs / "queue.log"
         ours, theirs = socket.socketpair()
         agent = os.getpid()
@@ -57,6 +73,7 @@ class Shaper:
             "-S",
             str(Path(__file__).with_name("listener.py")),
             str(theirs.fileno()),
+            *kind,
         ]
         logs.mkdir(parents=True, exist_ok=True)
         with theirs, self._log.open("ab") as log:
@@ -71,15 +88,20 @@ class Shaper:
             )
         self._channel = Channel(ours)
         self._shapes: dict[str, Shaped] = {}
-        self._feed: Feed | None = None
+        self._feed: Feeding | None = None
         try:
             hello, _fds = self._channel.receive(timeout_s=_answer_s)
             if "error" in hello:
                 raise OSError(hello["error"])
-            self._feed = Feed(Nft(), table, hello["queue"])
+            self._feed = feed(Nft(), table, hello["queue"])
         except OSError:
             self.close()
             raise
+
+    @property
+    def shaping(self) -> tuple[str, ...]:
+        """The faults whose shapes are in force."""
+        return tuple(self._shapes)
 
     def shape(
         self,

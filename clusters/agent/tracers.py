@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from clusters.agent.disks import Disks
-from clusters.agent.estate import Answer, Refusal
+from clusters.agent.house import Answer, Refusal
 from clusters.means import atrest, kernel, procfs, strace
 
 _appear_s: Final = 1.0

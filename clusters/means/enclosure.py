@@ -96,7 +96,7 @@ def _init(launcher: int, tells: int, watched: set[signal.Signals], mask: set[int
             os._exit(1)
         os.close(launcher)
         os.setsid()
-        _own_mounts()
+        own_mounts()
         controller = os.fork()
     except OSError as e:
         os.write(tells, str(e).encode())
@@ -122,7 +122,8 @@ def _init(launcher: int, tells: int, watched: set[signal.Signals], mask: set[int
                 os._exit(_exit_status(status))
 
 
-def _own_mounts() -> None:
+def own_mounts() -> None:
+    """Have a mount namespace, with the caller's own PID namespace at /proc."""
     kernel.unshare(kernel.CLONE_NEWNS)
     kernel.mount("none", "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
@@ -139,7 +140,7 @@ def rehearse() -> OSError | None:
             if inner:
                 os.waitpid(inner, 0)
             else:
-                _own_mounts()
+                own_mounts()
         except OSError as e:
             text = f"{e.filename}: {e.strerror}" if e.filename else e.strerror
             os.write(tells, json.dumps([e.errno, text]).encode())

@@ -67,7 +67,7 @@ def _command_lines() -> Iterator[list[str]]:
 
 
 def _is_agent(argv: list[str]) -> bool:
-    return any(a.endswith("/agent/main.py") for a in argv)
+    return any(a.endswith(("/agent/main.py", "/agent/remote.py")) for a in argv)
 
 
 def _named(text: str, mark: str, run: str | None) -> bool:

@@ -23,11 +23,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from clusters.means import procfs
-from harness.core.cluster import ProcessState
 from harness.core.errors import InfrastructureError, MissingCapability, unknown_name
+
+if TYPE_CHECKING:  # on hosts there is nothing but the standard library
+    from harness.core.cluster import ProcessState
 
 KINDS: Final = ("cpu", "memory", "descriptors")
 _roots: Final = (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified"))
@@ -70,6 +72,12 @@ class NodeLimits:
         self._soft: dict[tuple[int, int], dict[str, int]] = {}  # process -> fault -> its soft limit
         self._soft_before: dict[tuple[int, int], tuple[int, int]] = {}
 
+    @property
+    def faults(self) -> set[str]:
+        """Those that limit anything now."""
+        held = {fault for faults in self._held.values() for fault in faults}
+        return held | {fault for softs in self._soft.values() for fault in softs}
+
     def refusal(self, node: str, kind: str) -> str | None:
         """Why the node's control group cannot limit `kind`, or None where it can."""
         try:
@@ -94,9 +102,12 @@ class NodeLimits:
             most = now["limit"] if now["limit"] is not None else float("inf")
             _, before = self._before.setdefault((node, kind), (_save(group, kind), most))
             held = self._held.setdefault((node, kind), {})
-            if fault in held:
+            if kind == "cpu":
+                held[fault] = min(amount, held.get(fault, amount))
+            elif fault in held:
                 return
-            held[fault] = amount if kind == "cpu" else now["used"] - now["cache"] + amount
+            else:
+                held[fault] = now["used"] - now["cache"] + amount
             _write(group, kind, min(before, *held.values()))
             if kind == "memory":
                 self._hog(fault, node, group, int(amount))

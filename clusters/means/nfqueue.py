@@ -192,7 +192,7 @@ class Feed:
             try:
                 nft.run(statement % "inet")
             except OSError:
-                _add_target(table, "handed", queue)
+                add_target(table, "handed", queue)
             with contextlib.suppress(OSError):  # no connection tracking, none to keep out of
                 nft.run(_untracked % {"table": table})
         except OSError as e:
@@ -215,18 +215,23 @@ class Feed:
 
     def set(self, v4: set[tuple[str, str]], v6: set[tuple[str, str]]) -> None:
         """Hand over packets between exactly these (source, destination), from now on."""
-        lines = [f"flush set {self._table} {name}" for name in ("v4", "v6")]
-        for name, pairs in (("v4", v4), ("v6", v6)):
-            if pairs:
-                elements = ", ".join(" . ".join(pair) for pair in sorted(pairs))
-                lines.append(f"add element {self._table} {name} {{ {elements} }}")
-        self._nft.run("\n".join(lines) + "\n")
+        self._nft.run(elements(self._table, v4, v6))
 
     def remove(self) -> None:
         """Remove the table. Idempotent."""
         table, self._table = self._table, ""
         if table:
             self._nft.run(f"add table {table}\ndelete table {table}")
+
+
+def elements(table: str, v4: set[tuple[str, str]], v6: set[tuple[str, str]]) -> str:
+    """The transaction that has exactly these pairs in a table's sets."""
+    lines = [f"flush set {table} {name}" for name in ("v4", "v6")]
+    for name, pairs in (("v4", v4), ("v6", v6)):
+        if pairs:
+            words = ", ".join(" . ".join(pair) for pair in sorted(pairs))
+            lines.append(f"add element {table} {name} {{ {words} }}")
+    return "\n".join(lines) + "\n"
 
 
 def dropped(number: int) -> int | None:
@@ -260,7 +265,7 @@ def _raise(data: bytes) -> None:
         raise OSError(-number, os.strerror(-number))
 
 
-def _add_target(table: str, chain: str, queue: int) -> None:
+def add_target(table: str, chain: str, queue: int) -> None:
     """Append the rule `-j NFQUEUE --queue-num N --queue-bypass` to a chain of nftables."""
     info = struct.pack("=HHHxx", queue, 1, 1)
     target = attribute(1, b"NFQUEUE\0") + attribute(2, struct.pack(">I", 3)) + attribute(3, info)

@@ -7,15 +7,13 @@ as any client would. What a run writes stands below a prefix of its own and is r
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import socket
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from clusters.providers._beside import Helpers
 from clusters.providers._disks import Disks
 from clusters.providers._tracer import Tracer
 from harness.core.cluster import (
@@ -55,7 +53,6 @@ _refused: Final[dict[str, str]] = {
     "trace": f"{_not_ours}, and traces no process",
     "keep": "an attached cluster stands anyway",
 }
-_end_s: Final = 2.0
 
 
 def parse(address: str) -> tuple[str, int]:
@@ -72,10 +69,6 @@ def parse(address: str) -> tuple[str, int]:
             f"node {address!r}: expected HOST:PORT, such as 192.0.2.7:2379 or [2001:db8::7]:2379"
         )
     return match["six"] or match["host"], int(match["port"])
-
-
-def stay(_name: str) -> None:
-    """How a thread of a helper enters a node's network: it is there already."""
 
 
 class Attach:
@@ -124,7 +117,7 @@ class AttachedCluster:
         self.disk = Disks(lambda *_, **__: _refuse("loop-disk"))
         self.tracer = Tracer(lambda *_, **__: _refuse("trace"))
         self._logs = run_dir.resolve() / "logs"
-        self._helpers: list[subprocess.Popen[bytes]] = []
+        self._helpers = Helpers(self._logs)
 
     def launch(self, processes: Mapping[str, Sequence[Process]]) -> None:
         _refuse("restart")
@@ -136,42 +129,13 @@ class AttachedCluster:
         return self._logs / node
 
     def spawn_helper(self, argv: Sequence[str], name: str) -> int:
-        from clusters.means import kernel
-
-        controller = os.getpid()
-
-        def before_exec() -> None:
-            kernel.die_with_parent()
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-            if os.getppid() != controller:
-                os._exit(1)
-
-        self._logs.mkdir(parents=True, exist_ok=True)
-        with (self._logs / f"{name}.log").open("ab") as log:
-            helper = subprocess.Popen(
-                argv,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                env={**os.environ, "SPLITBRAIN_ENTER": f"{__name__}:{stay.__name__}"},
-                preexec_fn=before_exec,  # noqa: PLW1509 - two system calls; what they need is loaded by now
-                start_new_session=True,
-            )
-        self._helpers.append(helper)
-        return helper.pid
+        return self._helpers.spawn(argv, name)
 
     def check(self) -> None:
         """Nothing of the cluster's is ours to look after."""
 
     def close(self) -> None:
-        for helper in self._helpers:
-            helper.terminate()
-            try:
-                helper.wait(_end_s)
-            except subprocess.TimeoutExpired:
-                helper.kill()
-                helper.wait()
-        self._helpers = []
+        self._helpers.close()
 
     # what faults would do
 

@@ -28,7 +28,7 @@ import msgspec
 
 from clusters.means.crashloop import Loops
 from clusters.means.limits import NodeLimits
-from clusters.providers import _clocks, _disks, _tracer, _zones
+from clusters.providers import _beside, _clocks, _disks, _tracer, _zones
 from clusters.providers._ranges import MOST_NODES, addresses, claimed, in_use, prefix6
 from harness.core.cluster import (
     CAPABILITIES,
@@ -364,11 +364,7 @@ class NetnsCluster:
         Raises: InfrastructureError when that takes longer than 5 s.
         """
 
-        try:
-            number = signals.Signals[f"SIG{signal.removeprefix('SIG')}"]
-        except KeyError:
-            known = [s.name.removeprefix("SIG") for s in signals.Signals]
-            raise unknown_name("signal", signal, known) from None
+        number = _beside.signal_of(signal)
         if (pid is None) != (start is None):
             raise UsageError("pid and start name a process together; one of them alone names nobody")
         name = self._node(node)

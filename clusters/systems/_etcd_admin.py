@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from clusters.http1 import Connection, Lost, NotSent
+from clusters.http1 import Connection
 from clusters.systems._etcd_errors import message_of
+from clusters.wire import Lost, NotSent
 from harness.core.admin import Member
 from harness.core.cluster import Node
 from harness.core.errors import Definite, Indeterminate

@@ -16,7 +16,7 @@ from typing import Any, Never, Self, TypeVar
 
 import msgspec
 
-from clusters.http1 import Connection, Lost, NotSent
+from clusters.http1 import Connection
 from clusters.systems._etcd_errors import classify
 from clusters.systems._etcd_wire import (
     PREFIX,
@@ -29,6 +29,7 @@ from clusters.systems._etcd_wire import (
     put_decoder,
     range_decoder,
 )
+from clusters.wire import Lost, NotSent
 from harness.core.cluster import Node, Place
 from harness.core.errors import Definite, Indeterminate
 from harness.core.op import Reply

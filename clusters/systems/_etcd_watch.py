@@ -18,7 +18,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Any, Final
 
-from clusters.http1 import Lost, NotSent, Stream
+from clusters.http1 import Stream
 from clusters.systems._etcd_errors import classify
 from clusters.systems._etcd_gateway import Gateway, changed
 from clusters.systems._etcd_wire import (
@@ -33,6 +33,7 @@ from clusters.systems._etcd_wire import (
     watch_body,
     watch_decoder,
 )
+from clusters.wire import Lost, NotSent
 from harness.core.errors import Definite
 from harness.core.op import Reply
 

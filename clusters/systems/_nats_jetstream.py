@@ -29,7 +29,6 @@ from typing import Any, Final, Never, Self
 
 import msgspec
 
-from clusters.http1 import Lost, NotSent
 from clusters.systems import _nats_names as names
 from clusters.systems._nats_errors import (
     MOVED,
@@ -39,6 +38,7 @@ from clusters.systems._nats_errors import (
     classify,
 )
 from clusters.systems._nats_wire import Message, Wire, head
+from clusters.wire import Lost, NotSent
 from harness.core.cluster import Node, Place
 from harness.core.errors import Definite, Indeterminate
 

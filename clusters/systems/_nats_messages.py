@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
-from clusters.http1 import Lost, NotSent
 from clusters.systems import _nats_names as names
 from clusters.systems._nats_errors import NO_MESSAGE, NO_STREAM, answer_decoder
 from clusters.systems._nats_jetstream import RESPONDS_NOBODY, JetStream, garbled
 from clusters.systems._nats_wire import Message
+from clusters.wire import Lost, NotSent
 from harness.core.errors import Definite
 from harness.core.op import Reply
 

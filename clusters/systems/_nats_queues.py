@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from clusters.http1 import Lost, NotSent
 from clusters.systems import _nats_names as names
 from clusters.systems._nats_jetstream import RESPONDS_NOBODY
 from clusters.systems._nats_states import States
+from clusters.wire import Lost, NotSent
 from harness.core.errors import Definite, Indeterminate
 from harness.core.op import Reply
 

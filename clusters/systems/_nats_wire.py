@@ -12,7 +12,6 @@ inbox of its own, so that a late answer reaches nobody. Nothing is sent twice.
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 from time import monotonic
@@ -20,19 +19,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from clusters.http1 import Lost, NotSent
+from clusters import wire
+from clusters.wire import Lost, NotSent
 
 _most: Final = 64 * 1024 * 1024  # bytes of a message; a server's own limit is 1 MB
-_words: Final = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "reset",
-    errno.ECONNABORTED: "reset",
-    errno.ENETUNREACH: "unreachable",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETDOWN: "unreachable",
-    errno.ETIMEDOUT: "timeout",
-}
 _greeting: Final = (
     b'CONNECT {"verbose":false,"pedantic":false,"lang":"splitbrain","version":"1","protocol":1,'
     b'"headers":true,"no_responders":true,"echo":true}\r\n'
@@ -123,7 +113,7 @@ class Wire:
                 else:
                     parts.append(b"PUB %b %d\r\n" % (to.encode(), len(body)))
                 parts += [body, b"\r\n"]
-            _send(sock, b"".join(parts))
+            wire.send(sock, b"".join(parts))
         except BaseException:
             self.close()
             raise
@@ -153,26 +143,15 @@ class Wire:
         if self._sock is not None:
             self._sock.settimeout(left)
             return self._sock
-        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        sock = wire.connect(*self._to, deadline)
         try:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(left)
-            sock.connect(self._to)
-            if sock.getsockname() == sock.getpeername():  # a port of this host may connect to itself
-                raise NotSent("refused")
             self._greet(sock, deadline)
-        except TimeoutError:
+        except Lost as e:  # no request has been sent
             sock.close()
-            raise NotSent("connect timeout") from None
+            raise NotSent("connect timeout" if e.text == "timeout" else f"connect: {e.text}") from None
         except NotSent:
             sock.close()
             raise
-        except Lost as e:  # of the greeting: no request has been sent
-            sock.close()
-            raise NotSent("connect timeout" if e.text == "timeout" else f"connect: {e.text}") from None
-        except OSError as e:
-            sock.close()
-            raise NotSent(_words.get(e.errno or 0, f"connect: {e.strerror or e}")) from None
         self._sock = sock
         return sock
 
@@ -191,7 +170,7 @@ class Wire:
         numbers = [int(part) for part in said.version.split("-")[0].split(".") if part.isdigit()]
         self.version = (*numbers, 0, 0, 0)[:3]  # type: ignore[assignment]
         self._inbox = f"_INBOX.{os.urandom(11).hex()}."
-        _send(sock, b"%bSUB %b* 1\r\nPING\r\n" % (_greeting, self._inbox.encode()))
+        wire.send(sock, b"%bSUB %b* 1\r\nPING\r\n" % (_greeting, self._inbox.encode()))
         while (at := self._data.find(b"PONG\r\n")) < 0:
             if self._data.startswith(b"-ERR"):
                 raise NotSent(f"refused: {self._data[5:60].decode(errors='replace').strip()}")
@@ -222,18 +201,8 @@ class Wire:
     # Reading.
 
     def _receive(self, sock: socket.socket, deadline: float) -> None:
-        left = deadline - monotonic()
-        if left <= 0:
-            raise Lost("timeout")
-        try:
-            sock.settimeout(left)
-            new = sock.recv(262144)
-        except TimeoutError:
-            raise Lost("timeout") from None
-        except OSError as e:
-            raise Lost(_words.get(e.errno or 0, f"receive: {e.strerror}")) from None
-        if not new:
-            raise Lost("closed mid-answer" if self._data else "closed")
+        closed = "closed mid-answer" if self._data else "closed"
+        new = wire.receive(sock, 262144, deadline, closed=closed)
         self._data = self._data + new if self._data else new
 
     def _parsed(self, sock: socket.socket) -> Message | None:
@@ -258,7 +227,7 @@ class Wire:
                 return self._message(words[1], reply, body, int(sizes[0]) if headed else 0)
             self._data = self._data[end + 2 :]
             if word == b"PING":
-                _send(sock, b"PONG\r\n")
+                wire.send(sock, b"PONG\r\n")
             elif word == b"-ERR":
                 raise Lost(f"server: {line[5:80].decode(errors='replace').strip()}")
             elif word not in (b"PONG", b"INFO", b"+OK"):
@@ -295,13 +264,3 @@ def _head(data: bytes) -> tuple[int, dict[str, str]]:
         if colon:
             fields[name.strip().lower()] = value.strip()
     return int(code) if code.isdigit() else 0, fields
-
-
-def _send(sock: socket.socket, data: bytes) -> None:
-    sent = 0
-    try:
-        while sent < len(data):  # `send` tells whether a first part had gone out
-            sent += sock.send(data[sent:] if sent else data)
-    except OSError as e:
-        text = "timeout" if isinstance(e, TimeoutError) else _words.get(e.errno or 0, f"send: {e.strerror}")
-        raise (Lost(text) if sent else NotSent(text)) from None

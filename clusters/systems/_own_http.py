@@ -16,9 +16,10 @@ from urllib.parse import quote
 
 import msgspec
 
-from clusters.http1 import Connection, Lost, NotSent
+from clusters.http1 import Connection
 from clusters.systems import _own_file as schema
 from clusters.systems._own_template import Place, Template, parse
+from clusters.wire import Lost, NotSent
 from harness.core.cluster import Node
 from harness.core.cluster import Place as Where
 from harness.core.errors import Definite, Indeterminate, Mismatch

@@ -15,8 +15,9 @@ from typing import Any, Final, Never, Self
 
 import msgspec
 
-from clusters.http1 import Connection, Lost, NotSent
+from clusters.http1 import Connection
 from clusters.systems._pysyncobj_errors import classify
+from clusters.wire import Lost, NotSent
 from harness.core.cluster import Node, Place
 from harness.core.errors import Definite, Indeterminate, Mismatch
 from harness.core.op import Reply

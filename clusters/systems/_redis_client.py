@@ -17,9 +17,9 @@ from typing import Any, Final, Never, Self
 
 import msgspec
 
-from clusters.http1 import Lost, NotSent
 from clusters.systems._redis_errors import classify
 from clusters.systems._redis_wire import Wire
+from clusters.wire import Lost, NotSent
 from harness.core.cluster import Node, Place
 from harness.core.errors import Definite, Indeterminate, Mismatch
 from harness.core.op import Reply

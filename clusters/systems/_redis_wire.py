@@ -11,7 +11,7 @@ import select
 from time import monotonic
 from typing import Any, Final
 
-from clusters.http1 import Lost, NotSent
+from clusters.wire import Lost, NotSent
 
 _words: Final = (
     ("refused", "refused"),

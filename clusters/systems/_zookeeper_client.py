@@ -11,6 +11,8 @@ How an object is made of znodes:
 * set: a znode below the set's for each element.
 * counter: adding d is one `multi` that sets a znode d times, and ZooKeeper counts that in its version.
 * unique id: the number that a sequential znode is given.
+* queue: a sequential znode for each element, which stands in its name. Taking one out is deleting the first: numbers
+  are given in the order of the changes, so that none can come before what was first in a fenced look.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import Any, Final
 
 from kazoo.protocol.serialization import (  # type: ignore[import-untyped]
     CheckVersion,
+    Delete,
     Exists,
     GetChildren2,
     SetData,
@@ -31,6 +34,7 @@ from clusters.systems._zookeeper_gateway import (
     ID,
     MAP,
     NOTHING,
+    QUEUE,
     REGISTER,
     SEQUENCE,
     SET,
@@ -229,6 +233,49 @@ class ZooKeeperClient(Holders):
         path, _ = self._call().with_nodes((base,), create(f"{base}/", b"", SEQUENCE))
         return Reply(int(path.rpartition("/")[2]))
 
+    # Queues.
+
+    def enqueue(self, key: Any, element: Any) -> Reply:
+        """Put the element at the end."""
+        base = self._path(QUEUE, key)
+        self._call().with_nodes((base,), create(f"{base}/{name_of(element)}-", b"", SEQUENCE))
+        return Reply(element)
+
+    def dequeue(self, key: Any) -> Reply:
+        """Take out what is first, None where there is nothing.
+
+        Raises: Definite where somebody else took it meanwhile.
+        """
+        call = self._call()
+        self._fence(call)
+        base = self._path(QUEUE, key)
+        names, _ = self._queued(call, base)
+        if not names:
+            return Reply(None)
+        try:
+            call.change(Delete(f"{base}/{names[0]}", -1))
+        except Answered as e:
+            raise Definite("taken meanwhile" if e.code == NO_NODE else e.text) from None
+        return Reply(_element(names[0]))
+
+    def queue_read(self, key: Any) -> Reply:
+        """All that is in it, the first first."""
+        call = self._call()
+        self._fence(call)
+        names, zxid = self._queued(call, self._path(QUEUE, key))
+        return self._seen([_element(name) for name in names], zxid)
+
+    @staticmethod
+    def _queued(call: Call, base: str) -> tuple[list[str], int]:
+        """The names of what is in a queue, in order, and the server's zxid."""
+        try:
+            (names, _), zxid = call.look(GetChildren2(base, None))
+        except Answered as e:
+            if e.code != NO_NODE:
+                raise
+            return [], 0
+        return sorted(names, key=lambda name: int(name.rpartition("-")[2])), zxid
+
     def noop(self, key: Any = None) -> None:
         """Nothing, without a request: what the harness itself costs."""
 
@@ -260,3 +307,8 @@ class ZooKeeperClient(Holders):
             return call.change(request)[0]
         except Answered as e:
             raise Definite("version moved on" if e.code == BAD_VERSION else e.text) from None
+
+
+def _element(name: str) -> Any:
+    """The element of a znode of a queue."""
+    return key_of(name.rpartition("-")[0])

@@ -4,8 +4,8 @@ An operation may be several requests, of which one has the effect and is the las
 ever sent twice, and none after one that failed, but for an answer that proves that nothing was done and
 says what is missing (`no node`): then it is made, holding nothing, and the operation asked for.
 A znode that holds `null` and one that does not exist are the same object to a reader, hence making one is no
-change, whenever it comes. Nothing is ever deleted: so versions of data only grow, and a version that is
-still the same means that the data are.
+change, whenever it comes. Nothing is ever deleted but what is taken out of queues: so versions of data only
+grow, and a version that is still the same means that the data are.
 
 A *change* that errs is definite only where the table of `_zookeeper_errors` says so; a *read* that errs has
 no effect to be unsure of. After an error that is none of the data model the session is let go of, and the
@@ -38,9 +38,9 @@ from kazoo.protocol.serialization import (  # type: ignore[import-untyped]
 )
 from kazoo.security import OPEN_ACL_UNSAFE  # type: ignore[import-untyped]
 
-from clusters.http1 import Lost, NotSent
 from clusters.systems._zookeeper_errors import NO_NODE, NODE_EXISTS, classify
 from clusters.systems._zookeeper_session import Refused, Session
+from clusters.wire import Lost, NotSent
 from harness.core.cluster import Node, Place
 from harness.core.errors import Definite, Indeterminate
 from harness.core.op import Reply
@@ -56,13 +56,14 @@ MAP: Final = "kv"
 SET: Final = "set"
 COUNTER: Final = "counter"
 ID: Final = "id"
+QUEUE: Final = "queue"
 LEASE: Final = "lease"
 LOCK: Final = "lock"
 GRANTS: Final = "grants"
 GUARDED: Final = "guarded"
 ELECTION: Final = "election"
 NODE: Final = "node"
-KINDS: Final = (REGISTER, MAP, SET, COUNTER, ID, LEASE, LOCK, GRANTS, GUARDED, ELECTION, NODE)
+KINDS: Final = (REGISTER, MAP, SET, COUNTER, ID, QUEUE, LEASE, LOCK, GRANTS, GUARDED, ELECTION, NODE)
 
 NOTHING: Final = b"null"
 EPHEMERAL: Final = 1

@@ -27,7 +27,6 @@ from kazoo.protocol.serialization import (  # type: ignore[import-untyped]
     Transaction,
 )
 
-from clusters.http1 import Lost, NotSent
 from clusters.systems._zookeeper_errors import BAD_VERSION, NO_NODE, NODE_EXISTS
 from clusters.systems._zookeeper_gateway import (
     ELECTION,
@@ -44,6 +43,7 @@ from clusters.systems._zookeeper_gateway import (
     made,
 )
 from clusters.systems._zookeeper_session import Session
+from clusters.wire import Lost, NotSent
 from harness.core.errors import Definite, Indeterminate, Mismatch
 from harness.core.op import Reply
 

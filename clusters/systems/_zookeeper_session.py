@@ -12,7 +12,6 @@ the kernel), `Lost` (some byte was, and no whole answer came back), `Refused` (t
 
 from __future__ import annotations
 
-import errno
 import select
 import socket
 import struct
@@ -29,7 +28,8 @@ from kazoo.protocol.serialization import (  # type: ignore[import-untyped]
     Transaction,
 )
 
-from clusters.http1 import Lost, NotSent
+from clusters import wire
+from clusters.wire import Lost, NotSent
 
 _int: Final = struct.Struct("!i")
 _most: Final = 64 * 1024 * 1024  # bytes of an answer
@@ -37,16 +37,6 @@ _PING: Final = -2
 _EVENT: Final = -1
 _ROLLED_BACK: Final = frozenset({0, -2})  # what the parts of a transaction are told for another part's error
 _garbled: Final = (struct.error, UnicodeDecodeError, KeyError, ValueError, IndexError)
-_words: Final = {
-    errno.ECONNREFUSED: "refused",
-    errno.ECONNRESET: "reset",
-    errno.EPIPE: "reset",
-    errno.ECONNABORTED: "reset",
-    errno.ENETUNREACH: "unreachable",
-    errno.EHOSTUNREACH: "unreachable",
-    errno.ENETDOWN: "unreachable",
-    errno.ETIMEDOUT: "timeout",
-}
 
 
 class Refused(Exception):
@@ -67,7 +57,6 @@ class Session:
     def __init__(self, address: str, port: int, timeout_s: float, *, lazy: bool = True) -> None:
         self._lazy = lazy
         self._to = (address, port)
-        self._family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self.timeout_s = timeout_s
         self.id = 0  # 0: none
         self._sock: socket.socket | None = None
@@ -98,7 +87,7 @@ class Session:
         Raises: NotSent where it was not asked for one, Lost where the answer did not come.
         """
         self.close()
-        sock = _connected(self._to, self._family, deadline)
+        sock = wire.connect(*self._to, deadline)
         self._sock = sock
         self._poll.register(sock, select.POLLIN)
         self._xid = 0
@@ -209,45 +198,12 @@ def _whole(parts: Sequence[Any], wanted: int) -> None:
         raise Lost("garbage: parts")
 
 
-def _connected(to: tuple[str, int], family: int, deadline: float) -> socket.socket:
+def _send(sock: socket.socket, body: bytes, deadline: float) -> None:
     left = deadline - monotonic()
     if left <= 0:
         raise NotSent("timeout before sending")
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.settimeout(left)
-        sock.connect(to)
-        if sock.getsockname() == sock.getpeername():  # a port of this host may connect to itself
-            raise NotSent("refused")
-    except TimeoutError:
-        sock.close()
-        raise NotSent("connect timeout") from None
-    except NotSent:
-        sock.close()
-        raise
-    except OSError as e:
-        sock.close()
-        raise NotSent(_words.get(e.errno or 0, f"connect: {e.strerror or e}")) from None
-    return sock
-
-
-def _send(sock: socket.socket, body: bytes, deadline: float) -> None:
-    data = _int.pack(len(body)) + body
-    sent = 0
-    try:
-        left = deadline - monotonic()
-        if left <= 0:
-            raise NotSent("timeout before sending")
-        sock.settimeout(left)
-        # `send`, not `sendall`: the latter does not tell whether a first part had gone out.
-        while sent < len(data):
-            sent += sock.send(data[sent:] if sent else data)
-    except NotSent:
-        raise
-    except OSError as e:
-        text = _said(e)
-        raise (Lost(text) if sent else NotSent(text)) from None
+    sock.settimeout(left)
+    wire.send(sock, _int.pack(len(body)) + body)
 
 
 def _frame(sock: socket.socket, deadline: float) -> bytes:
@@ -261,19 +217,5 @@ def _frame(sock: socket.socket, deadline: float) -> bytes:
 def _exactly(sock: socket.socket, size: int, deadline: float) -> bytes:
     data = bytearray()
     while len(data) < size:
-        left = deadline - monotonic()
-        if left <= 0:
-            raise Lost("timeout")
-        sock.settimeout(left)
-        try:
-            part = sock.recv(size - len(data))
-        except OSError as e:
-            raise Lost(_said(e)) from None
-        if not part:
-            raise Lost("closed")
-        data += part
+        data += wire.receive(sock, size - len(data), deadline)
     return bytes(data)
-
-
-def _said(e: OSError) -> str:
-    return "timeout" if isinstance(e, TimeoutError) else _words.get(e.errno or 0, f"{e.strerror or e}")

@@ -27,6 +27,7 @@ from clusters.systems._zookeeper_gateway import (
     LOCK,
     NODE,
     NOTHING,
+    QUEUE,
     SET,
     create,
     root_of,
@@ -37,7 +38,11 @@ from harness.core.errors import Indeterminate
 
 _AT_ONCE: Final = 200  # requests that are on their way together
 _LEFT_OUT: Final = (NODE, LEASE, LOCK, ELECTION)  # marks, and what goes when a session does, at any time
-_LISTED: Final = (SET, ID)  # kinds whose znodes below an object hold nothing: their names are all there is
+_LISTED: Final = (
+    SET,
+    ID,
+    QUEUE,
+)  # kinds whose znodes below an object hold nothing: their names are all there is
 
 
 class Tree:

@@ -222,10 +222,11 @@ class Nats:
         ]
         if self._nodes > 1:
             routes = ", ".join(f"nats://{at(n, 'peer')}" for n in view.nodes)
-            name = re.sub(r"\W", "_", view.run)  # so that members of another run are never taken for ours
+            # So that members of another run are never taken for ours; quoted, or 35324p would be a number.
+            name = re.sub(r"\W", "_", view.run)
             lines += [
                 "cluster {",
-                f"  name: {name}",
+                f'  name: "{name}"',
                 f"  listen: {at(node, 'peer')}",
                 f"  routes: [{routes}]",
                 "}",

@@ -263,7 +263,8 @@ class Limits(Protocol):
     """
 
     def limit(self, fault: str, node: str, kind: str, amount: float) -> None:
-        """Allow no more than `amount`. `fault` names the limit; of several the tightest counts."""
+        """Allow no more than `amount`. `fault` names the limit; of several the tightest counts, and of processors also
+        of several of one fault. A second one of memory or descriptors by the same fault changes nothing."""
 
     def unlimit(self, fault: str) -> None:
         """Lift what `fault` limits; where nobody else limits it, all is as before. Idempotent."""
@@ -470,7 +471,8 @@ class Provider(Protocol):
         """What `create` will make that does not end with the run's own processes, as (kind, name).
 
         It goes into the ledger before `create` is called, so that `heal` finds it whatever ends the
-        run. What removes a kind, from its name alone, is found in `splitbrain.heal`.
+        run. What removes a kind, from its name alone, is found in `splitbrain.heal`. Where nobody could see from here
+        whether it is there, a provider has `unmade`: whether all that `create` had made when it failed is gone.
         """
 
     def create(

@@ -25,6 +25,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
     needs: frozenset[str] = frozenset()
     targets: tuple[str, ...] = ()  # of a fault: the kinds it accepts after `family:`
     exists: bool = False  # of a provider: its cluster is there already and has no life cycle
+    hosts: bool = False  # of a provider: its nodes are hosts that have to be named, as USER@HOST:PORT
     versions: Versions | None = None  # of a system: which there are, and where they are had from
 
     def load(self) -> Any:

@@ -2,6 +2,7 @@
 
     {"format":1,"run":ID}
     {"event":"resource","kind":"cgroup","name":"..."}           about to be made, and does not end with the run
+    {"event":"released","kind":"cgroup","name":"..."}           it is gone, seen by whoever made it or by `heal`
     {"event":"plan","time":T,"fault":"f1","family":...,"target":...,"nodes":[...],"says":...,
      "args":{...},"undo":[{"do":...,"args":{...}}],"label":...,"glyph":...,"colour":...}
     {"event":"evidence","time":T,"fault":"f1","phase":"before|during|after","effect":...,"says":...,"facts":{...}}
@@ -55,6 +56,10 @@ class Ledger:
     def resource(self, kind: str, name: str) -> None:
         """Announce something that will not end with the run by itself. On disk when this returns."""
         self.append({"event": "resource", "kind": kind, "name": name}, durable=True)
+
+    def released(self, kind: str, name: str) -> None:
+        """Say that it is gone."""
+        self.append({"event": "released", "kind": kind, "name": name})
 
     def plan(self, time: int, plan: Plan, label: str, glyph: str, colour: str) -> None:
         """Announce a fault. On disk when this returns."""
@@ -130,9 +135,14 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_resources(path: Path) -> list[tuple[str, str]]:
-    """(kind, name) of all that the run announced, once each, in order; what is gone again included."""
-    announced = [(x["kind"], x["name"]) for x in read_lines(path) if x.get("event") == "resource"]
-    return list(dict.fromkeys(announced))
+    """(kind, name) of all that the run announced and nobody saw gone, once each, in order."""
+    found: dict[tuple[str, str], None] = {}
+    for line in read_lines(path):
+        if line.get("event") == "resource":
+            found[line["kind"], line["name"]] = None
+        elif line.get("event") == "released":
+            found.pop((line["kind"], line["name"]), None)
+    return list(found)
 
 
 def read_faults(path: Path) -> list[FaultRecord]:

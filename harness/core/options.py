@@ -23,6 +23,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
+    secret: bool = False  # its value stands in no run directory, see `harness.core.secrets`
 
     def parse(self, given: Any) -> str | bool | int | float | None:
         """The value of `given` (text from a flag, or a typed value from TOML).

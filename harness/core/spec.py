@@ -28,7 +28,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     for as fast as they can. `ready_s` bounds the cluster's first start; fewer than `overlap` successful
     operations during a family of faults make the run vacuous. `options` maps an owner (system,
     workload, fault, checker or provider) to its options, with every value filled in. `addresses` are
-    the nodes of a cluster that exists already, as HOST:PORT. `keep` leaves a cluster that failed
+    the nodes of a cluster that exists already, as HOST:PORT;
+    `hosts` those on which a provider makes its nodes, as USER@HOST:PORT. `keep` leaves a cluster that failed
     standing; `fail_fast` ends load at the first violation seen; without `admission` the run does not
     wait for others on a machine that is full.
     """
@@ -49,6 +50,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ready_s: float = 30.0
     overlap: int = 20
     addresses: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
     keep: bool = False
     fail_fast: bool = False
     admission: bool = True

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from harness.core.errors import UsageError
+from harness.core.errors import ArtifactError, UsageError
 
 Via = Literal["go", "pypi", "debian", "maven"]
 NAMES: dict[Via, str] = {
@@ -103,7 +103,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
 
         return min((v for v in {*self.known, *also} if v != version), key=distance, default=None)
 
-    def refused(self, system: str, version: str, reason: str, served: Iterable[str] = ()) -> UsageError:
+    def refused(self, system: str, version: str, reason: str, served: Iterable[str] = ()) -> ArtifactError:
         """For a version that its source does not serve; `served` are those that it named instead.
 
         Of those it named, only they are a hint: what is merely known may be refused as well.
@@ -111,7 +111,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
         named = tuple(served)
         near = Versions(default="", sources=()).nearest(version, named) if named else self.nearest(version)
         hint = f"; nearest {'served' if named else 'known'}: {near}" if near else ""
-        return UsageError(f"{system} {version} cannot be had: {reason}{hint}")
+        return ArtifactError(f"{system} {version} cannot be had: {reason}{hint}")
 
     def _nearest(self, version: str) -> str:
         near = self.nearest(version)

@@ -19,6 +19,7 @@ from splitbrain.bugs.runner import Tally, ok
 
 BEGIN: Final = "<!-- written by `make track-record`; what stands here is overwritten -->"
 END: Final = "<!-- end of what `make track-record` writes -->"
+WIDTH: Final = 160  # characters, in which no cell is broken
 _BUGS: Final = ("bug", "what goes wrong", "system", "broken", "clean twin", "faults", "workload")
 _RUNS: Final = (
     "bug",
@@ -130,7 +131,7 @@ def print_tallies(console: Console, tallies: Sequence[Tally]) -> None:
     """What came of it."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for i, column in enumerate(_RUNS):
-        table.add_column(column, no_wrap=i == 0)
+        table.add_column(column, no_wrap=i in (0, len(_RUNS) - 1))
     for tally in tallies:
         table.add_row(*row(tally))
     console.print(table)

@@ -213,7 +213,7 @@ class FakeZooKeeper:
         )
 
 
-KINDS = ("r", "kv", "set", "counter", "id", "lease", "lock", "grants", "guarded", "election", "node")
+KINDS = ("r", "kv", "set", "counter", "id", "queue", "lease", "lock", "grants", "guarded", "election", "node")
 
 
 def copy(z: Znode) -> Znode:

@@ -145,7 +145,7 @@ class Refusing:
 
 
 def test_a_version_that_its_registry_refuses_is_a_usage_error_with_the_nearest() -> None:
-    with pytest.raises(UsageError, match=r"etcd 3\.5\.28 cannot be had: .* nearest known: 3\.5\.31"):
+    with pytest.raises(ArtifactError, match=r"etcd 3\.5\.28 cannot be had: .* nearest known: 3\.5\.31"):
         Etcd({}).install("3.5.28", Refusing())
 
 

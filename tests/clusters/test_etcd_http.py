@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusters.http1 import Connection, Lost, NotSent
+from clusters.http1 import Connection
 from clusters.systems._etcd_client import EtcdClient
+from clusters.wire import Lost, NotSent
 from harness.core.cluster import Node
 from harness.core.errors import Definite, Indeterminate, Mismatch
 

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clusters.http1 import Connection, Lost
+from clusters.http1 import Connection
 from clusters.systems._etcd_client import EtcdClient
 from clusters.systems._etcd_wire import WATCHED, below, encode, value_text
+from clusters.wire import Lost
 from harness.core.errors import Definite, Indeterminate, Mismatch
 from tests.clusters.test_etcd_http import Handler, answer, client, request, server, unused_port
 

@@ -88,6 +88,9 @@ def test_limits_are_set_and_the_former_text_comes_back(group: Group) -> None:
         assert now["cpu.max"] == "5000 100000"
         assert now["memory.high"] == "6000000"
     assert made.usage("n1", "cpu")["limit"] == pytest.approx(0.05)
+    for again in (0.02, 0.04):  # the same fault may ask for less, and gets no more
+        made.limit("f1", "n1", "cpu", again)
+        assert made.usage("n1", "cpu")["limit"] == pytest.approx(0.02)
     assert made.usage("n1", "memory")["limit"] == 6_000_000
     assert [argv[-2:] for argv in node.helpers] == [[str(group.path), "2000000"]]
     made.unlimit("f1")

@@ -110,7 +110,7 @@ def test_each_node_is_launched_with_the_whole_cluster() -> None:
         "http: 10.0.0.2:8222",
         'store_dir: "/d"',
         "sync_interval: always",
-        "name: a1b2c3",
+        'name: "a1b2c3"',
         "listen: 10.0.0.2:6222",
         "routes: [nats://10.0.0.1:6222, nats://10.0.0.2:6222, nats://10.0.0.3:6222]",
     ):

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from clusters.http1 import Lost, NotSent
 from clusters.systems._nats_wire import Wire, head
+from clusters.wire import Lost, NotSent
 from harness.core.errors import Definite, Indeterminate
 from tests.clusters.fake_nats import Fake, Request, client, msg, serving, status
 

@@ -15,7 +15,7 @@ from clusters.systems._pysyncobj_errors import classify, table
 from clusters.systems._pysyncobj_versions import VERSIONS, caveats
 from clusters.systems.pysyncobj import PySyncObj
 from harness.core.cluster import Node, View
-from harness.core.errors import Definite, Indeterminate, Mismatch, OperationError, UsageError
+from harness.core.errors import ArtifactError, Definite, Indeterminate, Mismatch, OperationError, UsageError
 from tests.clusters.dropping import dropping, http_reader, operations
 
 NODES = (Node("n1", "10.0.0.1"), Node("n2", "10.0.0.2"), Node("n3", "10.0.0.3"))
@@ -160,7 +160,7 @@ def test_a_version_that_pypi_does_not_have_names_the_nearest_it_has() -> None:
         def pypi_tree(self, *_: Any, **__: Any) -> Any:
             raise VersionRefused("PyPI has no pysyncobj 0.3.99", served=("0.3.16", "0.3.17"))
 
-    with pytest.raises(UsageError, match=r"0\.3\.99 cannot be had: .*nearest served: 0\.3\.17"):
+    with pytest.raises(ArtifactError, match=r"0\.3\.99 cannot be had: .*nearest served: 0\.3\.17"):
         PySyncObj().install("0.3.99", Refusing())
 
 

@@ -14,7 +14,7 @@ from clusters.systems._redis_client import RedisClient
 from clusters.systems._redis_errors import table
 from clusters.systems.redis import Redis
 from harness.core.cluster import Node, Process, View
-from harness.core.errors import Definite, Indeterminate, Mismatch, OperationError, UsageError
+from harness.core.errors import ArtifactError, Definite, Indeterminate, Mismatch, OperationError, UsageError
 from tests.clusters.dropping import dropping, operations
 
 NODES = (Node("n1", "10.0.0.1"), Node("n2", "10.0.0.2"), Node("n3", "10.0.0.3"))
@@ -232,7 +232,7 @@ def test_what_debian_does_not_have_is_refused_and_every_run_says_that_it_is_a_co
                 raise VersionRefused(what, served=("7.0.15",))
             return type("A", (), {"path": "/p", "sha256": "0", "version": "7.0.15"})
 
-    with pytest.raises(UsageError, match=r"6\.2\.1 cannot be had: .*nearest served: 7\.0\.15"):
+    with pytest.raises(ArtifactError, match=r"6\.2\.1 cannot be had: .*nearest served: 7\.0\.15"):
         Redis().install("6.2.1", Debian())
     install = Redis().install(None, Debian())
     assert install.version == "7.0.15"

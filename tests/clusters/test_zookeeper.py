@@ -107,7 +107,9 @@ def test_each_version_is_put_together_its_own_way() -> None:
 
 
 def test_a_version_that_is_not_served_names_another() -> None:
-    with pytest.raises(UsageError, match=r"zookeeper 3\.9\.99 cannot be had: gone; nearest known: 3\.9\.5"):
+    with pytest.raises(
+        ArtifactError, match=r"zookeeper 3\.9\.99 cannot be had: gone; nearest known: 3\.9\.5"
+    ):
         ZooKeeper().install("3.9.99", Recorder(VersionRefused("gone")))
 
 

@@ -121,6 +121,14 @@ def test_sets_counters_and_ids(zookeeper: Server, c: ZooKeeperClient) -> None:
         c.counter_add("c", 101)
 
 
+def test_queues(c: ZooKeeperClient) -> None:
+    assert c.dequeue("q").value is None
+    for element in (5, -3, "a-b/c"):
+        c.enqueue("q", element)
+    assert c.queue_read("q").value == [5, -3, "a-b/c"]
+    assert [c.dequeue("q").value for _ in range(4)] == [5, -3, "a-b/c", None]
+
+
 def test_locks_and_elections(zookeeper: Server, c: ZooKeeperClient) -> None:
     other = zookeeper.client()
     mine, theirs = c.lease_grant("l", 2.0), other.lease_grant("l", 2.0)

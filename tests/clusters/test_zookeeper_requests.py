@@ -57,6 +57,11 @@ OPERATIONS: dict[str, tuple[Use, Callable[[ZooKeeperClient, Any], Any], set[int]
     "counter_read": (lambda c: c.counter_add("c", 2), lambda c, _: c.counter_read("c"), set()),
     "generate": (lambda c: c.generate(), lambda c, _: c.generate(), {-1}),
     "generate, the first": (lambda c: None, lambda c, _: c.generate(), {0, -1}),
+    "enqueue": (lambda c: c.enqueue("q", 1), lambda c, _: c.enqueue("q", 2), {-1}),
+    "enqueue, the first": (lambda c: None, lambda c, _: c.enqueue("q", 2), {0, -1}),
+    "dequeue": (lambda c: c.enqueue("q", 1), lambda c, _: c.dequeue("q"), {-1}),
+    "dequeue of nothing": (lambda c: None, lambda c, _: c.dequeue("q"), set()),
+    "queue_read": (lambda c: c.enqueue("q", 1), lambda c, _: c.queue_read("q"), set()),
     "lease_attach": (lambda c: None, lambda c, lease: c.lease_attach("g", lease), {-1}),
     "lease_keepalive": (lambda c: None, lambda c, lease: c.lease_keepalive("g", lease), {-1}),
     "lease_revoke": (lambda c: None, lambda c, lease: c.lease_revoke("g", lease), {-1}),
@@ -231,6 +236,23 @@ def test_locks_count_their_grants_and_refuse_stale_tokens(zk: tuple[FakeZooKeepe
         a.lock_acquire("l", two)  # another client's lease
     a.close()
     b.close()
+
+
+def test_a_queue_is_first_in_first_out(zk: tuple[FakeZooKeeper, int]) -> None:
+    _, port = zk
+    c = client(port)
+    assert c.dequeue("q").value is None
+    for element in (5, -3, "a-b", 4):
+        c.enqueue("q", element)
+    assert c.queue_read("q").value == [5, -3, "a-b", 4]
+    assert [c.dequeue("q").value for _ in range(3)] == [5, -3, "a-b"]
+    seen = c._queued
+    c._queued = lambda call, base: (["5-0000000000"], 1)  # type: ignore[method-assign]
+    with pytest.raises(Definite, match="taken meanwhile"):
+        c.dequeue("q")
+    c._queued = seen  # type: ignore[method-assign]
+    assert c.queue_read("q").value == [4]
+    c.close()
 
 
 def test_all_of_a_run_can_be_read_and_removed(zk: tuple[FakeZooKeeper, int]) -> None:

@@ -20,7 +20,7 @@ from harness.core.system import Status
 from nemesis.kill import KILL
 from nemesis.partition import Partition
 from nemesis.pause import PAUSE, Pause
-from nemesis.slow_disk import SLOW_DISK
+from nemesis.slow_disk import HUNG_DISK, SLOW_DISK
 from nemesis.terminate import TERMINATE
 from tests.nemesis.fake import FakeCluster, context, undo
 
@@ -328,3 +328,5 @@ def test_a_slow_disk_leaves_out_nodes_on_which_nothing_runs_and_lets_a_kill_join
     assert slow.plan(context(cluster), "n1").nodes == ()
     assert not claims(slow) & claims(kill)
     assert claims(slow) & claims(pause)
+    hung = make(HUNG_DISK)
+    assert all(claims(hung) & claims(other) for other in (slow, kill, pause)), "it would not die"

@@ -39,6 +39,7 @@ def test_a_replicated_service_in_go_with_a_client_in_go(out: Path) -> None:
 
 
 @pytest.mark.netns
+@pytest.mark.slow
 def test_a_run_is_judged_again_when_its_file_is_gone(tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     assert splitbrain("new", "system", "mine", cwd=tmp_path).code == 0
@@ -139,9 +140,10 @@ QUICK = ("--opt", "register.cas=false", "--faults", "none", "--time", "2s", "--s
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        (
+        pytest.param(
             {"server": "raise SystemExit(7)"},
             ("odd on n", "ended by itself with exit code 7", "the server has this"),
+            marks=pytest.mark.slow,
         ),
         (
             {"client": "print('hello', flush=True)"},

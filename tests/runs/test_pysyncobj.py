@@ -69,6 +69,15 @@ def test_without_a_journal_everything_is_forgotten(out: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_node_that_is_far_behind_never_catches_up_by_small_messages(out: Path) -> None:
+    words = ("--workload", "set", "--faults", "partition:leader,pause", "--time", "15s", "--seed", 4249306026)
+    code, results = run(out, *words, "--opt", "batch_bytes=4096", "--expect", "invalid")
+    assert (code, results["verdict"]) == (0, "invalid"), results["reason"]
+    assert results["checks"]["availability"]["verdict"] == "invalid"
+    assert results["checks"]["set"]["verdict"] == "valid"
+
+
+@pytest.mark.slow
 def test_local_reads_are_stale_behind_a_partition(out: Path) -> None:
     words = ("--workload", "register", "--faults", "partition", "--time", "12s", "--opt", "reads=local")
     code, results = run(out, *words, "--expect", "invalid")

@@ -43,7 +43,7 @@ def test_a_correct_system_is_not_accused(out: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "workload", ["register", "kv", "set", "counter", "unique-ids", "lock", "election", "lease"]
+    "workload", ["register", "kv", "set", "counter", "unique-ids", "queue", "lock", "election", "lease"]
 )
 def test_every_workload_under_faults(out: Path, workload: str) -> None:
     valid(run(out, *USUAL, workload=workload), ("partition", "kill", "pause"))

@@ -16,7 +16,7 @@ def acme(folder: Path) -> Path:
     info = folder / "acme-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
-    points = {"systems": "acmedb", "workloads": "queue", "checkers": "nosy"}
+    points = {"systems": "acmedb", "workloads": "jobs", "checkers": "nosy"}
     lines = [f"[splitbrain.{group}]\n{name} = acme:{name.upper()}\n" for group, name in points.items()]
     lines[1] += "ruin = acme:RUIN\n"
     (info / "entry_points.txt").write_text("".join(lines))
@@ -27,7 +27,11 @@ def acme(folder: Path) -> Path:
             from harness.core.generators import stream
 
             ACMEDB = Descriptor(name="acmedb", summary="a database", target="acme:Acme")
-            QUEUE = Descriptor(name="queue", summary="jobs", target="acme:queue", needs=frozenset({"enqueue"}))
+<<<<<<< HEAD
+            JOBS = Descriptor(name="jobs", summary="work to do", target="acme:jobs", needs=frozenset({"enqueue"}))
+=======
+            JOBS = Descriptor(name="jobs", summary="jobs", target="acme:jobs", needs=frozenset({"enqueue"}))
+>>>>>>> redispso
             RUIN = Descriptor(name="ruin", summary="broken", target="acme:ruin", needs=frozenset({"generate"}))
             NOSY = Descriptor(name="nosy", summary="looks at nothing", target="acme:Acme")
 
@@ -42,10 +46,14 @@ def acme(folder: Path) -> Path:
                     return 1
 
 
-            def queue(options):
+            def jobs(options):
                 return lambda threads, seed: Workload(
-                    name="queue", needs=QUEUE.needs, generator=stream(lambda n: op("enqueue", n)),
+                    name="jobs", needs=JOBS.needs, generator=stream(lambda n: op("enqueue", n)),
+<<<<<<< HEAD
                     checkers={"queue": ("fifo", {}), "all": ("linearizable", {})},
+=======
+                    checkers={"jobs": ("fifo", {}), "all": ("linearizable", {})},
+>>>>>>> redispso
                 )
 
 
@@ -76,22 +84,23 @@ def test_gaps_of_third_parties_are_explained(tmp_path: Path) -> None:
     there = acme(tmp_path / "acme")
     found = json.loads(command("list", "--json", cwd=tmp_path, path=(there,)).stdout)
     assert found["matrix"]["acmedb"]["unique-ids"] == []
-    assert found["matrix"]["acmedb"]["queue"] == ["enqueue"]
+    assert found["matrix"]["acmedb"]["jobs"] == ["enqueue"]
     assert found["matrix"]["acmedb"]["set"] == ["set_add", "set_read"]
     checks = found["checks"]
-    assert checks["queue"]["linearizable"] is None
-    assert checks["queue"]["fifo"] == "not registered"
-    assert checks["queue"]["nosy"] == "no workload names it"
-    assert checks["set"]["linearizable"] == "judges the operations of kv, queue, register"
+    assert checks["jobs"]["linearizable"] is None
+    assert checks["jobs"]["fifo"] == "not registered"
+    assert checks["jobs"]["nosy"] == "no workload names it"
+    assert checks["set"]["linearizable"] == "judges the operations of jobs, kv, register"
     assert checks["ruin"]["nosy"] == "workload 'ruin' cannot be made: ValueError: ruined"
 
 
 def test_the_table_for_people_says_the_same(tmp_path: Path) -> None:
     there = acme(tmp_path / "acme")
-    done = command("list", cwd=tmp_path, path=(there,))
+    wide = {"COLUMNS": "240"}  # a column for each system, and none of its words broken in two
+    done = command("list", cwd=tmp_path, path=(there,), env=wide)
     assert done.returncode == 0, done.stderr
     table = done.stdout.partition("system x workload x checker")[2]
-    assert "✕ no enqueue" in table
+    assert "jobs (enqueue)" in " ".join(table.split())
     assert "✕ fifo: not" in table
     assert "✔ linearizable" in table
     assert "checker nosy judges nothing: no workload names it" in table

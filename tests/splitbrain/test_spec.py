@@ -1,6 +1,7 @@
 """From file and flags to a spec, and back to a command line."""
 
 import itertools
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -329,6 +330,35 @@ def test_fail_fast_is_asked_for_and_repeated(tmp_path: Path) -> None:
         assert "--fail-fast" in shlex.split(specs.command_line(spec))
     with pytest.raises(UsageError, match="fail-fast = 1: expected true or false"):
         specs.resolve(toml(tmp_path, "fail-fast = 1"), {})
+
+
+SSH = {"provider": "ssh", "nodes": "root@db1, root@db2:2222,me@[2001:db8::3]", "seed": 1}
+
+
+def test_hosts_are_named_and_come_back_from_the_command_line(tmp_path: Path) -> None:
+    spec = specs.resolve(None, SSH)
+    assert spec.nodes == 3
+    assert spec.hosts == ("root@db1", "root@db2:2222", "me@[2001:db8::3]")
+    assert spec.addresses == ()
+    assert spec.faults == specs.DEFAULT_FAULTS
+    assert "--nodes 'root@db1,root@db2:2222,me@[2001:db8::3]' --provider ssh" in specs.command_line(spec)
+    from_file = specs.resolve(toml(tmp_path, 'provider = "ssh"\nnodes = ["root@db1"]\n'), {"faults": "none"})
+    assert from_file.hosts == ("root@db1",)
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({"nodes": None}, "nodes = None: provider 'ssh' needs the hosts of the nodes"),
+        ({"nodes": "3"}, "nodes = 3: provider 'ssh' needs the hosts of the nodes"),
+        ({"nodes": "root@db1,root@db1"}, "node 'root@db1' is named twice"),
+        ({"nodes": "root@db1:0"}, "host 'root@db1:0': expected USER@HOST or USER@HOST:PORT"),
+        ({"nodes": "root@db1/x"}, "host 'root@db1/x': expected"),
+    ],
+)
+def test_what_is_wrong_with_hosts(more: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(says)):
+        specs.resolve(None, {**SSH, **more})
 
 
 @pytest.mark.parametrize("workload", ["counter", "noop"])

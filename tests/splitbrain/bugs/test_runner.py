@@ -165,7 +165,18 @@ def test_a_real_bug_is_found_and_its_clean_twin_is_not_accused(tmp_path: Path) -
     import subprocess
 
     done = subprocess.run(
-        [sys.executable, "-P", "-m", "splitbrain", "bugs", "etcd-14370", "--json", "--out", str(tmp_path)],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "splitbrain",
+            "bugs",
+            "etcd-14370",
+            "--json",
+            "--no-admission",
+            "--out",
+            str(tmp_path),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
