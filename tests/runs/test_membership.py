@@ -13,7 +13,7 @@ pytestmark = pytest.mark.netns
 
 def test_a_member_is_replaced_under_load_and_all_is_as_before_in_the_end(tmp_path: Path) -> None:
     done = splitbrain(
-        *("run", "--faults", "membership:replace", "--time", "7s", "--seed", "4", "--opt", "hold_s=1"),
+        *("run", "--faults", "membership:replace", "--time", "12s", "--seed", "4", "--opt", "hold_s=2"),
         *("--opt", "membership.spares=1", "--no-admission", "--json", "--out", tmp_path),
     )
     results = done.results
