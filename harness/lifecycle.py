@@ -5,8 +5,9 @@
 *start* ends when a write has succeeded through every node. *load* is clients and nemesis at work.
 *heal* undoes whatever the ledger holds. *recover* waits, at most 30 s, until writes succeed
 through every node again. *final* reads every key through every node, once each has applied what a
-last barrier write committed, and writes down what each holds at that revision. Judging is not done
-here: `history.jsonl` and everything after it can be made again from the run directory.
+last barrier write committed, and writes down what each holds at that revision; a key of which nobody answers is
+asked for again, for at most 30 s. Judging is not done here: `history.jsonl` and everything after it
+can be made again from the run directory.
 
 Whatever happens, in whichever phase, the cluster is closed and the journal gets its last line.
 """
@@ -59,6 +60,7 @@ RECOVER_S: Final = 30.0  # after the last fault was undone
 _CATCH_UP_S: Final = 10.0  # for a node to apply the barrier
 _CHECK_S: Final = 1.0
 _TIDY_S: Final = 1.0
+_AGAIN_S: Final = 0.5  # between two rounds of final reads
 _AMPLE_BYTES: Final = 200_000_000
 _LOG_TAIL: Final = 12  # lines of a failed node's log that go into the error
 
@@ -299,6 +301,9 @@ class _Run:
             raise NodeFailed(
                 f"{node}{where} did not get ready within {self.spec.ready_s:g} s (last answer: {why}){log}"
             )
+        disks = any("loop-disk" in fault.needs for fault in self.parts.faults.values())
+        if disks and getattr(self.system, "flush_first", False):
+            self.cluster.disk.flush([n.name for n in self.cluster.nodes])
         config = sampler.Config(
             system=self.parts.system_ref,
             options=self.spec.of(self.spec.system),
@@ -413,14 +418,28 @@ class _Run:
             self._members.end()
         if revision is not None and not self.stop.requested:
             self._dump(revision, silent, behind)
-        if workload.final_read is not None and load.keys and not self.stop.requested:
-            seats = self._seats(max(self.spec.concurrency, len(self.cluster.nodes)))
-            generator = final_reads(workload.final_read, list(load.keys), seats)
-            final = self._scheduler(generator, seats, first_process=load.next_process, final=True)
+        if workload.final_read is not None:
+            patience_s = RECOVER_S if len(silent) < len(self.cluster.nodes) else 0.0
+            self._read_finally(workload.final_read, list(load.keys), load.next_process, patience_s)
+
+    def _read_finally(self, f: str, keys: list[Any], first_process: int, patience_s: float) -> None:
+        """Read every key through every node; those of which nobody has answered, again, by new operations, until
+        somebody does or `patience_s` are over: what the recovery waited for is not all that clients worked on."""
+        seats = self._seats(max(self.spec.concurrency, len(self.cluster.nodes)))
+        deadline = time.monotonic() + patience_s
+        while keys and not self.stop.requested:
+            generator = final_reads(f, keys, seats)
+            final = self._scheduler(generator, seats, first_process=first_process, final=True)
             final.run(self._is_over)
             self.outcome.holes += final.holes.values()
             if self._lost is not None:
                 raise self._lost
+            keys = [key for key in keys if key not in final.answered]
+            first_process = final.next_process
+            if keys:
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(_AGAIN_S)
 
     def _load_is_over(self) -> bool:
         """The same for load under faults, which may have shown already what it was to show."""

@@ -37,6 +37,7 @@ from harness.triggers import Trigger
 from harness.undo import work_off
 
 _ASK_S = 0.5  # a node that does not say what it is within this time has no role
+_SETTLE_S = 0.2  # how often a node that is to have its next fault is asked whether it is back
 _LOOK_S = 0.05  # how often it is looked whether a condition has come true
 _LONG_S = 60.0  # at the longest between two looks at the schedule
 _STOP_S = 60.0
@@ -44,8 +45,9 @@ _STOP_S = 60.0
 
 class Step(Protocol):
     """One entry of a schedule: `at_s` seconds after the load began, or after `when` came true, and not
-    before the steps `follows` are over. Steps of one `group` wait for the same `when`, which is watched
-    from the moment on at which the step `since` has begun."""
+    before the steps `follows` are over, nor, for up to `settle_s` more, before its target, a node by name,
+    is back. Steps of one `group` wait for the same `when`, which is watched from the moment on at which the
+    step `since` has begun."""
 
     @property
     def n(self) -> int: ...
@@ -65,6 +67,8 @@ class Step(Protocol):
     def group(self) -> int: ...
     @property
     def since(self) -> int | None: ...
+    @property
+    def settle_s(self) -> float: ...
 
 
 class _Active(msgspec.Struct):
@@ -112,6 +116,8 @@ class Nemesis:
         self._programs = programs
         self._active: list[_Active] = []
         self._over: set[int] = set()  # the steps that were healed or skipped
+        self._settling: dict[int, tuple[float, float]] = {}  # step -> until when, and when it is looked again
+        self._settled: set[int] = set()
         self._begins: dict[int, float] = {}  # of each group: when its clock began to run
         self._triggers: dict[int, Trigger] = {}
         self._stopping = threading.Event()
@@ -198,13 +204,14 @@ class Nemesis:
     def _pause(self, now: float) -> float:
         """How long nothing is due."""
         soonest = [a.due for a in self._active] + [self._at(s) for s in self._in_order() if self._at(s) > now]
+        soonest += (again for _, again in self._settling.values())
         wait = max(0.0, min(soonest, default=now) - now)
         return min(wait, _LOOK_S if self._triggers or not soonest else _LONG_S)
 
     def _may(self, step: Step, now: float) -> bool:
         """Take the step if it can be taken now; whether anything was done about it."""
         late = now > self._at(step) + step.hold_s
-        if not self._over.issuperset(step.follows):
+        if not self._over.issuperset(step.follows) or self._settles(step, now):
             return False
         refused = self._begin(step)
         if refused is None:
@@ -213,6 +220,30 @@ class Nemesis:
         if late or not (self._active or changing):  # nothing will change that
             return self._skip(step, refused)
         return False
+
+    def _settles(self, step: Step, now: float) -> bool:
+        """Whether a step still waits for its node, which a fault before has taken down, to be back."""
+        if step.n in self._settled or not step.settle_s:
+            return False
+        until, again = self._settling.get(step.n, (now + step.settle_s, now))
+        if now >= again:
+            if now >= until or self._serves(step.target):
+                self._settling.pop(step.n, None)
+                self._settled.add(step.n)
+                return False
+            again = min(until, time.monotonic() + _SETTLE_S)
+        self._settling[step.n] = (until, again)
+        return True
+
+    def _serves(self, name: str) -> bool:
+        nodes = {n.name: n for n in self._cluster.nodes if n.name == name}
+        said = ask_all(
+            self._cluster,
+            nodes,
+            lambda name: self._system.status(nodes[name], _SETTLE_S),
+            wait_s=2 * _SETTLE_S,
+        ).get(name)
+        return isinstance(said, Status) and said.role != "candidate"
 
     def _skip(self, step: Step, why: str) -> bool:
         self._waiting.remove(step)

@@ -120,6 +120,7 @@ class Scheduler:
         self._processes = [first_process + i for i in range(len(seats))]
         self.holes: dict[str, Hole] = {}
         self.keys: dict[Any, None] = {}  # every key that was touched, in order of first touch
+        self.answered: set[Any] = set()  # the keys of which some final read was answered
 
     def run(self, interrupted: Callable[[], bool] = lambda: False) -> None:
         """Work until the generator is exhausted, `stop` is called or `interrupted()` is true (looked
@@ -240,6 +241,8 @@ class Scheduler:
                     finished = clock() - epoch
                     outcome, error, value, ext = "info", self._hole(e), op.value, None
                 if final is not None:
+                    if outcome == "ok":
+                        self.answered.add(op.key)
                     ext = final if ext is None else {**ext, **final}
                 done = Op(-1, finished, process, outcome, op.f, value, op.key, node, error, ext)
         finally:

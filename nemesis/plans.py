@@ -68,6 +68,13 @@ SCHEDULE: Final = Descriptor(
             least=1,
             most=1000,
         ),
+        Option(
+            name="settle_s",
+            default=0.0,
+            summary="of a walk: how long a node has to start before its next state; no less than its system needs",
+            least=0,
+            most=600,
+        ),
         Option(name="script", default=None, summary="what [[schedule]] says, as JSON with times in seconds"),
     ),
 )
@@ -95,8 +102,9 @@ def plan(
     seed: int,
     options: Mapping[str, Any],
     seconds: Callable[[Any], float],
+    start_s: float = 0.0,
 ) -> tuple[Step, ...]:
-    """The steps of a run.
+    """The steps of a run of a system whose processes take `start_s` until they serve.
 
     Raises: UsageError for what does not go together, and when the time is too short.
     """
@@ -115,7 +123,17 @@ def plan(
         names = [f"n{i}" for i in range(1, nodes + 1)]
         states = walks[0].partition(":")[2].split("+")
         step_s, least = float(options.get("step_s", 2.0)), int(options.get("rounds", 1))
-        walked = walk(states, names, most or 1, time_s, seed, step_s=step_s, least=least)
+        walked = walk(
+            states,
+            names,
+            most or 1,
+            time_s,
+            seed,
+            step_s=step_s,
+            least=least,
+            settle_s=max(start_s, float(options.get("settle_s", 0.0))),
+            restarts=[name for name in states if "restart" in families[name].claims],
+        )
         faults = [word for word in faults if word not in walks]
         twice = sorted({word.partition(":")[0] for word in faults}.intersection(states))
         if twice:

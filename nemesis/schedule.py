@@ -40,7 +40,8 @@ def varied(mean_s: float) -> tuple[float, float]:
 class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """The `n`-th fault, from 1: applied `at_s` after the load began, healed `hold_s` later.
 
-    It waits until the steps `follows` have been healed. With `when`, `at_s` counts from the moment at
+    It waits until the steps `follows` have been healed, and then up to `settle_s` more for its target, a node by
+    name, to answer. With `when`, `at_s` counts from the moment at
     which that came true: {"leader": NODE or "any"}, {"log": REGEX, "node": NODE or "any"}, or
     {"ops": N}; `group` is the same for steps that wait for the same one, which is watched from the
     moment on at which step `since` has begun, or the load.
@@ -55,6 +56,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     when: dict[str, Any] | None = None
     group: int = 0
     since: int | None = None
+    settle_s: float = 0.0
 
 
 def schedule(

@@ -11,11 +11,14 @@ more than one; as long as one has not occurred as often as asked for, no node ju
 on a walk that has room for another outage makes one in three cases of four; of the rest, and where there
 is no room, half bring a node back and half move one from one state to another. In the long run over half
 of the time is spent at the bound.
+
+A node that comes out of a state in which its processes died is given the time to start (`settle_s`) before it is
+moved to the next: of what is still starting nothing could be seen, and a death would be none of a running system.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from random import Random
 from typing import Final
 
@@ -27,6 +30,7 @@ _FIRST: Final = (0.6, 0.9)  # of a step's length: operations run before the firs
 _VARY: Final = (0.7, 1.3)
 _SHRINK: Final = 1 / 3
 _DOWN: Final = 0.75
+_PATIENCE: Final = 4  # times that a node takes to start until it is waited for no more
 
 
 def walk(
@@ -38,11 +42,15 @@ def walk(
     *,
     step_s: float,
     least: int = 1,
+    settle_s: float = 0.0,
+    restarts: Collection[str] = (),
 ) -> tuple[Step, ...]:
     """The steps of a walk within `time_s` of load; a node's state is a step with the node as its target.
 
     Moves are `step_s` apart in the mean; all times shrink together where the families would not all
-    occur `least` times otherwise.
+    occur `least` times otherwise. Only `settle_s` does not shrink: as long at least passes from the end of one of
+    `restarts` to the next state of the same node; and that waits for longer if the node does not serve by then, as
+    also after a state in which it lost the others.
 
     Raises: UsageError when the time is too short for that.
     """
@@ -50,15 +58,17 @@ def walk(
     # A family that comes twice in a row may have to be healed in between, which is a move as well.
     heals = least - 1 if len(families) > 1 else wanted
     longest = _FIRST[1] * step_s + (wanted + heals) * _VARY[1] * step_s + QUIET_S
-    scale = min(1.0, time_s / longest)
+    settling_s = settle_s * least * len(set(families) & set(restarts))
+    scale = min(1.0, (time_s - settling_s) / longest)
     if scale < _SHRINK:
-        raise too_short(time_s, longest * _SHRINK, families)
+        raise too_short(time_s, settling_s + longest * _SHRINK, families)
     step_s *= scale
     times, moves = stream(seed, "nemesis", "times"), stream(seed, "nemesis", "walk")
     deck = rounds(list(families), stream(seed, "nemesis", "order"))
     family = next(deck)
-    begun: list[tuple[float, str, str, int | None]] = []  # when, family, node, which one it follows
+    begun: list[tuple[float, str, str, tuple[int, ...]]] = []  # when, family, node, which ones it follows
     ended: dict[int, float] = {}
+    latest: dict[str, int] = {}  # node -> the place in `begun` of the last state that it had
     now: dict[str, int] = {}  # node other than up -> the place in `begun` of its state
     end = time_s - scale * QUIET_S
     at = times.uniform(*_FIRST) * step_s
@@ -70,18 +80,29 @@ def walk(
         if node is None:
             ended[now.pop(moves.choice(list(now)))] = at
         else:
-            before = now.get(node)
-            if before is not None:
-                ended[before] = at
-            now[node] = len(begun)
+            if node in now:
+                ended[now[node]] = at
+            # Also where it is up for a while in between: of two that are late the second must not go first.
+            before: tuple[int, ...] = (latest[node],) if node in latest else ()
+            if settle_s:
+                if node not in now:
+                    # Nobody overtakes a node that is waited for: what is planned for it would find no room any more.
+                    before = tuple(sorted(place for n, place in latest.items() if n not in now))
+                last = latest.get(node)
+                if last is not None and begun[last][1] in restarts:
+                    at = max(at, ended[last] + settle_s)
+                if at > end - _VARY[0] * step_s:
+                    break
+            now[node] = latest[node] = len(begun)
             begun.append((at, family, node, before))
             family = next(deck)
         at += times.uniform(*_VARY) * step_s
     steps = []
     for i, (begin, family, node, before) in enumerate(begun):
         hold = ended.get(i, end) - begin
-        follows = () if before is None else (before + 1,)
-        steps.append(Step(i + 1, round(begin, 3), round(hold, 3), family, node, follows))
+        follows = tuple(place + 1 for place in before)
+        waits = _PATIENCE * settle_s if any(begun[place][2] == node for place in before) else 0.0
+        steps.append(Step(i + 1, round(begin, 3), round(hold, 3), family, node, follows, settle_s=waits))
     return tuple(steps)
 
 

@@ -174,7 +174,16 @@ def schedule(spec: Spec) -> tuple[Step, ...]:
             kind = "n1" if head == WALK else target
             if colon and (reason := families[family].refusal(kind)) is not None:
                 raise UsageError(f"fault {word!r}: {reason}")
-    return plan(spec.faults, families, spec.nodes, spec.time_s, spec.seed, spec.of("schedule"), seconds)
+    return plan(
+        spec.faults,
+        families,
+        spec.nodes,
+        spec.time_s,
+        spec.seed,
+        spec.of("schedule"),
+        seconds,
+        registry.describe("systems", spec.system).start_s,
+    )
 
 
 def _family(name: str, spec: Spec, *, roles: bool) -> Family:

@@ -1,9 +1,12 @@
 """Logs of messages: a stream each, created by the first publish; read by sequence number, many at once.
 
 A `checked` read publishes a mark first, and then asks replicas (the node's own, if it has one) for every
-message up to the mark, so that the log is read as of a moment after the read began, whoever answers. A
-replica that has not come so far is asked again until it has, or the call's time is up. With `leader` and
-`direct` a read ends where the one asked has no further message.
+message up to the mark, so that the log is read as of a moment after the read began, whoever answers. That may
+be another replica for each message, and "no such message" is also what one says that has not come so far, even
+if another one has given the mark already. So what is missing is asked for again, as the first message *from*
+that number on: an answer with a greater number says that the replica has come further and has nothing there.
+What no such answer was given for is asked again until the call's time is up. With `leader` and `direct` a read
+ends where those asked have no further message.
 
 A log that is asked for from the beginning with None, as final reads are, and whose stream the cluster says
 does not exist, is empty. Otherwise that is an error: a deposed leader may not know the stream yet.
@@ -12,6 +15,7 @@ does not exist, is empty. Otherwise that is an error: a deposed leader may not k
 from __future__ import annotations
 
 from base64 import b64decode
+from collections.abc import Sequence
 from time import monotonic, sleep
 from typing import Any, Final
 
@@ -32,6 +36,7 @@ _MARKED: Final = object()  # a message that is a mark
 
 class _Stored(msgspec.Struct):
     subject: str = ""
+    seq: int = 0
     data: str = ""
 
 
@@ -90,56 +95,81 @@ class Messages(JetStream):
         return False
 
     def _up_to(self, name: str, subject: str, first: int, end: int, deadline: float) -> dict[int, Any]:
-        """The messages from `first` to before `end`, which is behind a mark; what is still missing when the
-        mark has been met and was asked for again is not there.
+        """The messages from `first` to before `end`, which is behind a mark; what is missing is not there.
 
         Raises: Definite.
         """
         found: dict[int, Any] = {}
         wanted = list(range(first, end))
-        patience = deadline - self._timeout_s / 4
+        onward = False
         while wanted:
-            for at in range(0, len(wanted), _PAGE):
-                found |= self._page(name, subject, wanted[at : at + _PAGE], deadline)
-            wanted = [at for at in wanted if at not in found]
-            if wanted and monotonic() > patience:
-                if end - 1 not in found:
-                    self.close()
-                    raise Definite("behind")  # what answered has not come so far
-                break
+            wanted = self._ask_for(name, subject, wanted, found, deadline, onward=onward)
+            onward = True
             if wanted:
+                if monotonic() + _AGAIN_S > deadline:
+                    self.close()
+                    raise Definite("behind")  # those that answered have not come so far
                 sleep(_AGAIN_S)
-        return found
+        return {at: found[at] for at in found if first <= at < end}
 
     def _as_far_as_it_goes(self, name: str, subject: str, first: int, deadline: float) -> dict[int, Any]:
         found: dict[int, Any] = {}
         at = first
-        while page := self._page(name, subject, range(at, at + _PAGE), deadline):
-            found |= page
+        while len(self._ask_for(name, subject, range(at, at + _PAGE), found, deadline)) < _PAGE:
             at += _PAGE
-        # What came in while the page was answered: numbers are given in order, so those below one that is there
-        # are there too, or never will be.
         holes = [n for n in range(first, max(found, default=first)) if n not in found]
-        for n in range(0, len(holes), _PAGE):
-            found |= self._page(name, subject, holes[n : n + _PAGE], deadline)
-        return found
+        # Where nobody has come beyond a hole but whoever gave what follows, it ends there.
+        unknown = self._ask_for(name, subject, holes, found, deadline, onward=True)
+        end = min(unknown, default=max(found, default=first) + 1)
+        return {at: found[at] for at in found if at < end}
 
-    def _page(self, name: str, subject: str, wanted: Any, deadline: float) -> dict[int, Any]:
-        """Those of the messages that there are. Raises: Definite."""
+    def _ask_for(
+        self,
+        name: str,
+        subject: str,
+        wanted: Sequence[int],
+        found: dict[int, Any],
+        deadline: float,
+        *,
+        onward: bool = False,
+    ) -> list[int]:
+        """Ask for messages, or `onward` for the first one from each number on, and put them into `found`; the
+        numbers of which it is not known whether there is one.
+
+        Raises: Definite.
+        """
+        gone: set[int] = set()
+        for start in range(0, len(wanted), _PAGE):
+            page = [at for at in wanted[start : start + _PAGE] if at not in found and at not in gone]
+            if not page:
+                continue
+            for at, seq, value in self._page(name, subject, page, deadline, onward=onward):
+                found[seq] = value
+                gone.update(range(at, seq))
+        return [at for at in wanted if at not in found and at not in gone]
+
+    def _page(
+        self, name: str, subject: str, wanted: Sequence[int], deadline: float, *, onward: bool
+    ) -> list[tuple[int, int, Any]]:
+        """Number asked for, number, and value, of those messages that there are. Raises: Definite."""
         leader = self._reads == "leader"
         to = f"$JS.API.STREAM.MSG.GET.{name}" if leader else f"$JS.API.DIRECT.GET.{name}"
+        body = b'{"seq":%d,"next_by_subj":">"}' if onward else b'{"seq":%d}'
         wire = self._connected()
-        found: dict[int, Any] = {}
+        found: list[tuple[int, int, Any]] = []
         try:
-            number = wire.send([(to, b'{"seq":%d}' % at) for at in wanted], deadline)
+            number = wire.send([(to, body % at) for at in wanted], deadline)
             open_ = dict(enumerate(wanted, number))
             while open_:
                 answer = wire.next(deadline)
                 at = open_.pop(answer.number, None)
                 if at is not None:
-                    value = self._stored(answer) if leader else self._direct(answer, subject)
-                    if value is not None:
-                        found[at] = value[0] if value[1] == subject else _MARKED
+                    got = self._stored(answer) if leader else self._direct(answer, subject)
+                    if got is not None:
+                        value, said, seq = got
+                        if seq < at or (seq > at and not onward):
+                            self._nonsense()
+                        found.append((at, seq, value if said == subject else _MARKED))
         except (NotSent, Lost) as e:
             raise Definite(e.text) from None
         except Definite:
@@ -150,8 +180,8 @@ class Messages(JetStream):
         return found
 
     @staticmethod
-    def _direct(answer: Message, subject: str) -> tuple[Any, str] | None:
-        """Value and subject of a message that a replica gave; None where it has none of that number."""
+    def _direct(answer: Message, subject: str) -> tuple[Any, str, int] | None:
+        """Value, subject and number of a message that a replica gave; None where it has none."""
         if answer.status == 404:
             return None
         if answer.status == RESPONDS_NOBODY:
@@ -159,9 +189,10 @@ class Messages(JetStream):
         if answer.status:
             raise Definite(f"status {answer.status}")
         said = answer.fields.get("nats-subject", "")
-        return (names.decode(answer.body) if said == subject else None), said
+        seq = int(answer.fields.get("nats-sequence", "0"))
+        return (names.decode(answer.body) if said == subject else None), said, seq
 
-    def _stored(self, answer: Message) -> tuple[Any, str] | None:
+    def _stored(self, answer: Message) -> tuple[Any, str, int] | None:
         """The same of what the leader gave."""
         if answer.status == RESPONDS_NOBODY:
             raise Definite("no responders")
@@ -172,4 +203,4 @@ class Messages(JetStream):
             raise Definite(f"code {error.err_code}")
         stored = _got_decoder.decode(answer.body).message
         mark = stored.subject.endswith(".~mark")
-        return (None if mark else names.decode(b64decode(stored.data))), stored.subject
+        return (None if mark else names.decode(b64decode(stored.data))), stored.subject, stored.seq

@@ -26,6 +26,9 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[str, ...] = ()  # of a fault: the kinds it accepts after `family:`
     exists: bool = False  # of a provider: its cluster is there already and has no life cycle
     hosts: bool = False  # of a provider: its nodes are hosts that have to be named, as USER@HOST:PORT
+    start_s: float = (
+        0.0  # of a system: how long its processes take to serve, where that is long beside a fault
+    )
     versions: Versions | None = None  # of a system: which there are, and where they are had from
 
     def load(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -199,6 +200,46 @@ class TestReadsThatAreChecked:
         outcome, _ = self.run([8])
         assert isinstance(outcome, Definite)
         assert outcome.text == "behind"
+
+
+class TestLogsOfWhichOneReplicaIsBehind:
+    """The one has messages 1 to 5, number 2 missing and 5 a mark; the other one only number 1."""
+
+    def run(self, behind: Callable[[int], bool], reads: str = "checked", timeout_s: float = 0.5) -> Any:
+        def answers(request: Request, n: int) -> bytes:
+            if not request.subject.startswith("$JS.API.DIRECT"):
+                return msg(request, ack(5))
+            asked = json.loads(request.body)
+            there = [1] if behind(n) else [1, 3, 4, 5]
+            seq = asked["seq"]
+            if "next_by_subj" in asked:
+                seq = min((at for at in there if at >= seq), default=0)
+            if seq not in there:
+                return msg(request, b"", status("404 Message Not Found"))
+            subject = "splitbrain.log.k" + (".~mark" if seq == 5 else "")
+            said = {"Nats-Subject": subject, "Nats-Sequence": str(seq)}
+            return msg(request, b"" if seq == 5 else b"%d" % seq, status("", **said))
+
+        with serving(Fake(answers)) as port:
+            c = client(port, timeout_s=timeout_s, reads=reads)
+            try:
+                return c.log_read("k").value
+            except Definite as e:
+                return e.text
+            finally:
+                c.close()
+
+    def test_what_it_does_not_have_is_not_taken_for_missing(self) -> None:
+        # It answers for all but the mark at first, and for one in two after that.
+        said = self.run(lambda n: n < 6 or n % 2 == 0)
+        assert said == {"from": 1, "messages": [[1, 1], [3, 3], [4, 4]], "next": 6}
+
+    def test_where_it_alone_answers_there_is_no_answer_though_the_mark_was_met(self) -> None:
+        assert self.run(lambda n: n != 6, timeout_s=0.2) in ("behind", "timeout")
+
+    def test_an_unchecked_read_ends_before_what_nobody_told_of(self) -> None:
+        # The first page and the next: numbers 1 and 4 were there, 3 was not.
+        assert self.run(lambda n: n != 4, "direct") == {"from": 1, "messages": [[1, 1]], "next": 2}
 
 
 def test_a_dequeue_is_done_when_its_acknowledgement_is_confirmed() -> None:

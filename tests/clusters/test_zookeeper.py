@@ -155,6 +155,12 @@ def test_a_known_bad_option_says_so() -> None:
     assert not ZooKeeper()._caveats()
 
 
+def test_a_power_loss_finds_a_cluster_of_some_age_unless_it_is_to_be_fresh() -> None:
+    fresh = ZooKeeper({"fresh": "yes"})
+    assert (ZooKeeper().flush_first, fresh.flush_first) == (True, False)
+    assert "first snapshot" in fresh._caveats()[0]
+
+
 def test_what_it_promises_has_links_and_weaker_reads_are_excepted() -> None:
     promises = ZooKeeper.promises
     assert all(p.link.startswith("https://") for p in promises)

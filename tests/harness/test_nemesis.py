@@ -109,6 +109,26 @@ def test_outages_overlap_each_with_its_evidence(tmp_path: Path) -> None:
     assert found.families == {"kill": 1, "pause": 1, "partition": 1}
 
 
+@pytest.mark.parametrize(("silent_s", "waited_s"), [(0.5, 0.4), (9.0, 0.9), (0.0, 0.0)])
+def test_a_node_that_starts_is_waited_for_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent_s: float, waited_s: float
+) -> None:
+    steps = [step(1, 0.0, 0.1, "kill:n1"), step(2, 0.1, 0.1, "pause:n1", 1, settle_s=1.0)]
+    run = Run(tmp_path, steps)
+    begun = time.monotonic()
+
+    def status(_: Told, node: Any, timeout_s: float) -> Status:
+        starting = node.name == "n1" and time.monotonic() - begun < silent_s
+        return Status(role="candidate" if starting else "follower", term=3)
+
+    monkeypatch.setattr(Told, "status", status)
+    run.live()
+    assert run.clean()
+    assert [r.fault for r in run.records if r.effective] == ["f1", "f2"]
+    waited = (run.span("f2")[0] - run.span("f1")[1]) / 1e9
+    assert waited_s - 0.15 < waited < waited_s + 1.0
+
+
 def test_partitions_add_up_and_each_is_told_by_what_it_cut_alone(tmp_path: Path) -> None:
     steps = [
         step(1, 0.0, 0.5, "partition:n1"),

@@ -65,12 +65,14 @@ def test_what_every_walk_keeps(states: list[str], count: int, seed: int, time_s:
         assert len(here) <= most
         assert len({s.target for s in here}) == len(here), "a node has one state"
     assert all(s.at_s > 0 and s.at_s + s.hold_s < time_s - 0.5 for s in steps)
-    for step in steps:
-        for before in step.follows:  # one state follows another on the same node, at once
-            was = steps[before - 1]
-            assert was.target == step.target
-            assert was.family != step.family
-            assert was.at_s + was.hold_s == pytest.approx(step.at_s, abs=0.002)
+    last: dict[str, Step] = {}
+    for step in steps:  # one state follows another on the same node: at once, or after a while of being up
+        was = last.get(step.target)
+        assert step.follows == (() if was is None else (was.n,))
+        if was is not None:
+            assert was.at_s + was.hold_s <= step.at_s + 0.002
+            assert was.family != step.family or was.at_s + was.hold_s < step.at_s - 0.002
+        last[step.target] = step
 
 
 @settings(max_examples=8, deadline=None)
@@ -90,6 +92,41 @@ def test_outages_overlap_in_every_order(seed: int) -> None:
 def test_a_walk_needs_its_time() -> None:
     with pytest.raises(UsageError, match="too short for each of kill, pause, partition to occur"):
         walk(STATES, nodes(3), 1, 2, 0, step_s=2.0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seeds, st.integers(3, 5), st.floats(5, 100), st.floats(0, 5))
+def test_who_died_has_the_time_to_start_before_its_next_state(
+    seed: int, count: int, time_s: float, settle_s: float
+) -> None:
+    most = bound("minority", count)
+
+    def walked(settle_s: float) -> tuple[Step, ...]:
+        return walk(
+            STATES, nodes(count), most, time_s, seed, step_s=2.0, settle_s=settle_s, restarts=["kill"]
+        )
+
+    try:
+        steps = walked(settle_s)
+    except UsageError:
+        assert time_s < (3.8 + 3 * 2.6) / 3 + settle_s + 0.1
+        return
+    assert {s.family for s in steps} == set(STATES)
+    assert all(s.at_s > 0 and s.at_s + s.hold_s < time_s - 0.5 for s in steps)
+    for step in steps:
+        assert len(out_at(steps, step.at_s + 0.003)) <= most
+        earlier = [s for s in steps[: step.n - 1] if s.target == step.target]
+        assert step.settle_s == (4 * settle_s if earlier else 0.0)
+        if earlier and settle_s:
+            assert earlier[-1].n in step.follows
+        full = [out_at(steps, s.at_s + 0.003) for s in steps[: step.n - 1]]
+        if settle_s and any(len(out) == most for out in full) and step.n > 1 and not step.follows:
+            raise AssertionError("it can overtake those that had no room for it")
+        if earlier and earlier[-1].family == "kill":
+            assert step.at_s - earlier[-1].at_s - earlier[-1].hold_s >= settle_s - 0.002
+    assert walked(settle_s=0.0) == walk(
+        STATES, nodes(count), bound("minority", count), time_s, seed, step_s=2.0
+    )
 
 
 @settings(max_examples=40, deadline=None)

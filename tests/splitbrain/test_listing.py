@@ -27,11 +27,7 @@ def acme(folder: Path) -> Path:
             from harness.core.generators import stream
 
             ACMEDB = Descriptor(name="acmedb", summary="a database", target="acme:Acme")
-<<<<<<< HEAD
             JOBS = Descriptor(name="jobs", summary="work to do", target="acme:jobs", needs=frozenset({"enqueue"}))
-=======
-            JOBS = Descriptor(name="jobs", summary="jobs", target="acme:jobs", needs=frozenset({"enqueue"}))
->>>>>>> redispso
             RUIN = Descriptor(name="ruin", summary="broken", target="acme:ruin", needs=frozenset({"generate"}))
             NOSY = Descriptor(name="nosy", summary="looks at nothing", target="acme:Acme")
 
@@ -49,11 +45,7 @@ def acme(folder: Path) -> Path:
             def jobs(options):
                 return lambda threads, seed: Workload(
                     name="jobs", needs=JOBS.needs, generator=stream(lambda n: op("enqueue", n)),
-<<<<<<< HEAD
                     checkers={"queue": ("fifo", {}), "all": ("linearizable", {})},
-=======
-                    checkers={"jobs": ("fifo", {}), "all": ("linearizable", {})},
->>>>>>> redispso
                 )
 
 
