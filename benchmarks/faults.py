@@ -2,11 +2,11 @@
 
     python -m benchmarks.faults [--write docs/faults.md]
 
-A fault works with a provider that has every capability it needs; the providers say themselves what they
-have on this machine, or why not. As root both columns of netns are measured, the second by a child that
-becomes an ordinary user, docker's if a daemon answers, and ssh's on a host with a server of its own if one is
-installed; a column that could not be measured
-stays as it was. Faults and their needs come from the registry, so whoever registers one is in the table.
+A fault works with a provider that has every capability it needs (what the system has to have is left out);
+the providers say themselves what they have on this machine, or why not. As root both columns of netns are
+measured, the second by a child that becomes an ordinary user, docker's if a daemon answers, and ssh's on a host
+with a server of its own if one is installed; a column that could not be measured stays as it was. Faults and
+their needs come from the registry, so whoever registers one is in the table.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from harness.core.admin import OF_SYSTEMS
 from splitbrain import registry
 
 WHERE: Final = ("netns", "netns, rootless", "docker", "ssh")
@@ -49,7 +50,9 @@ def capabilities() -> dict[str, Capabilities]:
 def rows(have: Mapping[str, Capabilities]) -> Rows:
     """The cells that can be said."""
     return {
-        d.name: {where: cell(sorted(d.needs), capabilities) for where, capabilities in have.items()}
+        d.name: {
+            where: cell(sorted(d.needs - OF_SYSTEMS), capabilities) for where, capabilities in have.items()
+        }
         for d in registry.descriptors("faults")
     }
 

@@ -5,8 +5,8 @@ The nodes' logs were searched by the system's own patterns when they were collec
 such line. So a crash is a violation, unless the node's processes were being killed at that moment
 (from the kill until its own next `start`; logs are noted ten times a second, hence half a second of slack),
 or it was denied what it cannot do without, such as room on its disk (as long as that lasts, however often it is
-started meanwhile), or a fault had been applied before it that the system does not promise to survive: then it
-is an observation.
+started meanwhile), or it was no member any more and not yet one again, or a fault had been applied before it that
+the system does not promise to survive: then it is an observation.
 A message about corruption is a violation, unless something had corrupted data on purpose, which a good
 system reports, or such a fault went before.
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from checkers._beyond import applied, beyond
 from checkers._events import events, has_logs, seconds
+from checkers._members import lines, removed
 from checkers._windows import window
 from harness.core.checker import Anomaly, CheckContext, Result
 from harness.core.descriptor import Descriptor
@@ -56,6 +57,7 @@ class Logs:
     def check(self, ctx: CheckContext) -> Result:
         told = events(ctx.run_dir)
         faults = applied(ctx.run_dir)
+        outside = removed(lines(ctx.run_dir))
         starts: dict[str, list[int]] = {}
         for e in told:
             if e.kind == "start":
@@ -70,6 +72,8 @@ class Logs:
         for e in sorted([*crashes.values(), *corrupt], key=lambda e: e.time):
             text = f'{e.node} logged "{e.text}" by {seconds(e.time)}'
             because = _excuse(e, faults, starts.get(e.node, []))
+            if because is None and e.kind == "crash" and outside(e.node, e.time, _slack_ns):
+                because = "when it had been removed from the cluster"
             if because is None and (past := beyond(faults, ctx.spec, e.time)):
                 because = f"after a fault that the system does not promise to survive: {', '.join(past)}"
             if because is None:

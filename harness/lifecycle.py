@@ -29,7 +29,8 @@ import msgspec
 
 from harness import sampler
 from harness.asking import ask_all
-from harness.core.cluster import DATA_DIR, PROGRAM_DIR, Cluster, Provider, View
+from harness.core.admin import OF_SYSTEMS
+from harness.core.cluster import DATA_DIR, PROGRAM_DIR, Cluster, Node, Provider, View
 from harness.core.errors import (
     InfrastructureError,
     Interrupted,
@@ -49,7 +50,10 @@ from harness.dumps import write_dumps
 from harness.journal import Journal
 from harness.lag import Lag
 from harness.logs import log_stamps, timed_lines
+from harness.members import Keeper
 from harness.nemesis import Nemesis, Step, heal
+from harness.programs import Programs
+from harness.roster import Roster, roster
 from harness.scheduler import Hole, Scheduler, Seat
 
 RECOVER_S: Final = 30.0  # after the last fault was undone
@@ -84,6 +88,8 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     """What a run is put together from. `system_ref` is the system by reference, for the sampler;
     without an `install` the system runs already, and goes on when the run is over.
 
+    `others` are further versions, for faults that change them.
+
     `helpers` are command lines by name, started beside the load; each ends by itself when the load is over
     and with the cluster at the latest. `early` says why load is to end before its time, or None.
     """
@@ -99,6 +105,7 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     faults: Mapping[str, Fault]
     steps: Sequence[Step]
     most: int | None = None  # nodes that may be out at once
+    others: Sequence[Install] = ()
     helpers: Mapping[str, Sequence[str]] = {}
     early: Callable[[], str | None] | None = None
 
@@ -188,6 +195,8 @@ class _Run:
         self._launched = False
         self._made: tuple[tuple[str, str], ...] = ()
         self._sampler: int | None = None
+        self._members: Keeper | None = None
+        self._programs: Programs | None = None
         self.journal, self.ledger = journal, ledger
         self.spec, self.system = parts.spec, parts.system
         self.cluster: Cluster
@@ -201,23 +210,30 @@ class _Run:
         self.stop.abrupt = True
         if self.stop.requested:
             self.stop.request(self.stop.requested)
-        program = self.parts.install.program if self.parts.install else {}
+        installs = [self.parts.install, *self.parts.others] if self.parts.install else []
         needs = frozenset(need for fault in self.parts.faults.values() for need in fault.needs)
-        self._made = self.parts.provider.resources(run=self.parts.run, nodes=self.spec.nodes, needs=needs)
+        nodes = self.spec.nodes + sum(getattr(f, "spares", 0) for f in self.parts.faults.values())
+        self._made = self.parts.provider.resources(run=self.parts.run, nodes=nodes, needs=needs)
         for kind, name in self._made:
             self.ledger.resource(kind, name)
         try:
             self.cluster = self.parts.provider.create(
                 run=self.parts.run,
                 run_dir=self.parts.run_dir,
-                nodes=self.spec.nodes,
-                mounts={path: f"{PROGRAM_DIR}/{name}" for name, path in program.items()},
+                nodes=nodes,
+                mounts={
+                    path: _mounted(name, one, self.parts.install)
+                    for one in installs
+                    for name, path in one.program.items()
+                },
                 needs=needs,
             )
         except BaseException:
             if getattr(self.parts.provider, "unmade", False):
                 self._release()
             raise
+        if needs & OF_SYSTEMS and getattr(self.system, "admin", None) is not None:
+            self.cluster = roster(self.cluster, self.spec.nodes)
         try:
             self.outcome.capabilities = dict(self.cluster.capabilities)
             self._refuse_what_cannot_be_had()
@@ -291,24 +307,43 @@ class _Run:
         config = sampler.Config(
             system=self.parts.system_ref,
             options=self.spec.of(self.spec.system),
-            nodes=list(self.cluster.nodes),
+            nodes=list(self._hosts),
             monitor=str(self.parts.run_dir / "monitor.jsonl"),
             logs=str(self.parts.run_dir / "logs"),
             epoch=self.journal.epoch,
         )
         self._sampler = self.cluster.spawn_helper(sampler.command(config), "sampler")
+        if isinstance(self.cluster, Roster) and self.parts.install is not None:
+            self.cluster.look_after(
+                self.system,
+                (self.parts.install, *self.parts.others),
+                self._view,
+                members=any("members" in fault.needs for fault in self.parts.faults.values()),
+                record=self.parts.run_dir / "members.jsonl",
+                now=self.journal.now,
+            )
+            self._members, self._programs = self.cluster.members, self.cluster.programs
+
+    @property
+    def _hosts(self) -> Sequence[Node]:
+        """All nodes, members or not."""
+        return self.cluster.hosts if isinstance(self.cluster, Roster) else self.cluster.nodes
 
     def _launch(self, install: Install) -> None:
-        view = View(
-            nodes=self.cluster.nodes,
+        self._launched = True
+        view = self._view(install, self.cluster.nodes)
+        self.cluster.launch({n.name: self.system.launch(n, view) for n in self.cluster.nodes})
+
+    def _view(self, install: Install, nodes: tuple[Node, ...], *, joining: bool = False) -> View:
+        return View(
+            nodes=nodes,
             run=self.parts.run,
             version=install.version,
             options=self.spec.of(self.spec.system),
-            program={name: f"{PROGRAM_DIR}/{name}" for name in install.program},
+            program={name: _mounted(name, install, self.parts.install) for name in install.program},
             data_dir=DATA_DIR,
+            joining=joining,
         )
-        self._launched = True
-        self.cluster.launch({n.name: self.system.launch(n, view) for n in self.cluster.nodes})
 
     def _tidy(self) -> None:
         """Take what the run wrote out of a cluster that goes on."""
@@ -337,6 +372,8 @@ class _Run:
             seed=self.spec.seed,
             on_failure=load.stop,
             most=self.parts.most,
+            members=self._members,
+            programs=self._programs,
         )
         with Lag() as lag:
             journal.phase("load")
@@ -357,6 +394,17 @@ class _Run:
         if self.stop.requested:
             return
         journal.phase("recover")
+        if self._programs is not None:  # of what could not be done while other faults were in the way
+            self._programs.run([n.name for n in self.cluster.nodes], self._programs.first, serve_s=RECOVER_S)
+            if why := self._programs.refused():
+                self.outcome.notes.append(
+                    f"not all nodes run {self._programs.first} again, with which they began: {why}"
+                )
+        if self._members is not None and not self._members.settle(RECOVER_S):
+            self.outcome.notes.append(
+                f"the members were not those of the beginning again within {RECOVER_S:g} s of healing:"
+                f" {self._members.pending}"
+            )
         silent = self._await_writes(RECOVER_S)
         revision, behind = self._barrier([n.name for n in self.cluster.nodes if n.name not in silent])
         if silent:
@@ -366,6 +414,8 @@ class _Run:
             names = ", ".join(behind)
             self.outcome.notes.append(f"{names} had not applied the last write after {_CATCH_UP_S:g} s")
         journal.phase("final", silent=sorted(silent), behind=behind)
+        if self._members is not None:
+            self._members.end()
         if revision is not None and not self.stop.requested:
             self._dump(revision, silent, behind)
         if workload.final_read is not None:
@@ -418,7 +468,7 @@ class _Run:
         lines = self.parts.run_dir / "events.jsonl"
         found: list[LogEvent] = []
         stamps = log_stamps(self.parts.run_dir / "monitor.jsonl")
-        for node in self.cluster.nodes:
+        for node in self._hosts:
             for log in sorted(self.cluster.log_dir(node.name).glob("*.log")):
                 timed = timed_lines(log, stamps.get(f"{node.name}/{log.name}", []), self.journal.now())
                 found += self.system.events(node.name, timed)
@@ -522,6 +572,12 @@ class _Run:
         failed = write_dumps(self.cluster, self.system, revision, unfit, self.parts.run_dir / "dump")
         for name, why in failed.items():
             self.outcome.notes.append(f"{name} did not say what it holds at revision {revision}: {why}")
+
+
+def _mounted(name: str, install: Install, first: Install | None) -> str:
+    """Where the nodes see a program of a version; the first one's have their plain names."""
+    own = first is None or install.version == first.version
+    return f"{PROGRAM_DIR}/{name}" if own else f"{PROGRAM_DIR}/{install.version}-{name}"
 
 
 def _caught_up(status: Status | Exception, revision: int) -> bool:

@@ -18,11 +18,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
 
 from harness.asking import ask_all
+from harness.core.admin import Members, Programs
 from harness.core.cluster import Cluster
 from harness.core.errors import InfrastructureError, SplitbrainError, UsageError
 from harness.core.fault import Evidence, Fault, FaultContext, Phase, Plan, claims
@@ -30,6 +32,7 @@ from harness.core.ledger import Ledger, read_faults
 from harness.core.seeds import stream
 from harness.core.system import Status, System
 from harness.journal import Journal
+from harness.programs import inside_or_raise
 from harness.triggers import Trigger
 from harness.undo import work_off
 
@@ -97,6 +100,8 @@ class Nemesis:
         seed: int,
         on_failure: Callable[[], None],
         most: int | None = None,
+        members: Members | None = None,
+        programs: Programs | None = None,
     ) -> None:
         self._cluster = cluster
         self._system = system
@@ -107,6 +112,8 @@ class Nemesis:
         self._seed = seed
         self._on_failure = on_failure
         self._most = most
+        self._members = members
+        self._programs = programs
         self._active: list[_Active] = []
         self._over: set[int] = set()  # the steps that were healed or skipped
         self._settling: dict[int, tuple[float, float]] = {}  # step -> until when, and when it is looked again
@@ -209,7 +216,8 @@ class Nemesis:
         refused = self._begin(step)
         if refused is None:
             return True
-        if late or not self._active:  # nothing will change that
+        changing = self._members is not None and not self._members.settled
+        if late or not (self._active or changing):  # nothing will change that
             return self._skip(step, refused)
         return False
 
@@ -258,6 +266,9 @@ class Nemesis:
             now=journal.now(),
             active=tuple(a.plan for a in self._active),
             busy=frozenset(n for a in self._active if claims(a.fault) & own for n in a.plan.nodes),
+            members=self._members,
+            programs=self._programs,
+            inside=partial(inside_or_raise, self._cluster),
         )
         try:
             plan = fault.plan(ctx, step.target)

@@ -10,6 +10,8 @@
     mount(node)                        have the node's disk where it belongs
     mend(node)                         have writes to the node's disk succeed
     untrace(fault, node)               let go of the processes that the fault holds there
+    members(nodes)                     have members on these nodes and no others; goes on by itself
+    version(nodes, version)            have these nodes run this version, one after the other
 
 The controller works them off after each fault and once more, from the ledger, before the final
 reads. All of them act on the nodes alone: where nodes ended with their run, so did what is to be
@@ -39,6 +41,8 @@ PRIMITIVES: Final[dict[str, Callable[..., Any]]] = {
     "mount": lambda cluster, node: cluster.disk.mount(node),
     "mend": lambda cluster, node: cluster.disk.mend(node),
     "untrace": lambda cluster, fault, node: cluster.tracer.untrace(fault, node),
+    "members": lambda cluster, nodes: cluster.members.want(nodes, 0.0),
+    "version": lambda cluster, nodes, version: cluster.programs.run(nodes, version),
 }
 
 

@@ -23,6 +23,7 @@ from harness.core.errors import InfrastructureError
 from results.report_anomaly import Case, anomalies, cases
 from results.report_data import Run, read_run
 from results.report_html import esc, plural, section
+from results.report_leadership import leadership_section
 from results.report_payload import Payload, payload
 from results.report_sections import (
     cluster_table,
@@ -80,6 +81,7 @@ def build(run_dir: Path) -> str:
         ("meaning", "Was it meaningful?", lambda: meaning(run)),
         ("time", "Over time", lambda: _plots(run)),
         ("cluster", "Cluster", lambda: section("cluster", "Cluster", cluster_table(run), _sampled)),
+        ("leadership", "Leadership", lambda: leadership_section(run)),
         ("anomalies", "Violations", lambda: anomalies(run, found)),
         ("logs", "Logs", lambda: logs(run)),
         ("words", "Words", words),

@@ -46,7 +46,12 @@ def _survivable(system: str) -> list[str]:
     promises = registry.create("systems", system, {}).promises
     told = [p for p in promises if p.prop in ("linearizable", "availability")] or promises
     safe = frozenset.intersection(*(p.families for p in told)) if told else frozenset()
-    found = [name for name in registry.names("faults") if name in safe]
+    # What needs a second version has to be asked for with it.
+    found = [
+        name
+        for name in registry.names("faults")
+        if name in safe and "versions" not in registry.describe("faults", name).needs
+    ]
     if not found:
         raise UsageError(f"system {system!r} promises to survive no fault that is registered; name faults")
     return found

@@ -16,6 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from results.leadership import sentence as leadership
 from splitbrain import kept
 
 _style: Final = {
@@ -93,6 +94,8 @@ def _body(results: Mapping[str, Any]) -> RenderableType:
             parts += [Text(), _faults(results["faults"])]
         if (out := results.get("outages")) and out.get("overlapping_s"):
             parts.append(Text(_outages(out), style="dim"))
+        if figures := results.get("leadership"):
+            parts.append(Text(leadership(figures), style="dim"))
         for row in (results.get("meaning") or {}).get("rows", ()):
             if not row.get("met", True):
                 words = f"? not met: {row.get('what')}: {row.get('value')}, needed {row.get('needed')}"

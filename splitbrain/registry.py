@@ -105,6 +105,12 @@ def create(group: Group, name: str, options: Mapping[str, Any]) -> Any:
         raise InfrastructureError(f"{kind(group)} {name!r} cannot be made: {e}; {again}") from e
 
 
+def other_versions(spec: Spec) -> tuple[str, ...]:
+    """The versions of the system that the faults of a run need beside the one that is run."""
+    made = [create("faults", name, spec.of(name)) for name in spec.families]
+    return tuple(dict.fromkeys(version for fault in made for version in getattr(fault, "versions", ())))
+
+
 def is_file(system: str) -> bool:
     """Whether a system is named by the path of a file that describes it."""
     return system.endswith(".toml") or "/" in system

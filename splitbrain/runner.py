@@ -113,6 +113,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
 
     die_with_parent(signal.SIGTERM)  # a run whose command was killed heals, judges and ends
     install = None if spec.addresses else system.install(spec.version, Artifacts(offline=True))
+    others = [system.install(v, Artifacts(offline=True)) for v in registry.other_versions(spec)]
     slot = _admitted(run_dir, spec)
     provider.enclose()
     from harness.lifecycle import Parts, Stop
@@ -139,6 +140,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         faults=faults,
         steps=schedule(spec),
         most=limit(spec),
+        others=others,
         helpers=(
             {}
             if incremental.wanted(workload.checkers) is None
@@ -153,6 +155,7 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
         "kernel": platform.release(),
         "cpus": os.cpu_count(),
         "install": msgspec.to_builtins(install) if install else {},
+        **({"others": msgspec.to_builtins(others)} if others else {}),
         "capabilities": dict(provider.probe()),
     }
     (run_dir / "env.json").write_bytes(msgspec.json.format(msgspec.json.encode(env)))
@@ -303,6 +306,8 @@ def judge(
         wanted["linearizable"][1].update(_linearizable_options(model, witness))
     ended = bool(faults) and error is None and not interrupted
     wanted |= {name: (name, {}) for name in RUN_WIDE if ended or name != "availability"}
+    if (run_dir / "members.jsonl").exists():
+        wanted["members"] = ("members", {})
     history = read_history(path)
     checks = run_checks(wanted, path, run_dir, spec, progress) if len(history) else {}
     weight = meaning(history, faults, spec, workload.must_succeed, spec.overlap)
@@ -339,6 +344,7 @@ def judge(
         "errors": _errors(history),
         "holes": end.get("holes", []),
         "leader_changes": _leader_changes(run_dir / "monitor.jsonl", began[0] if began else 0),
+        "leadership": _leadership(run_dir, faults, merged.phases, spec.nodes),
         "recovery_s": checks["availability"].detail.get("recovery_s", []) if "availability" in checks else [],
         "lag_ms": end.get("lag_ms", {}),
         "rate": msgspec.to_builtins(pace),
@@ -457,6 +463,18 @@ def _outages(faults: Sequence[FaultRecord], phases: Sequence[Mapping[str, Any]])
     if not faults or "load" not in at or "heal" not in at:
         return None
     return dict(msgspec.to_builtins(outages(faults, at["load"], at["heal"])))
+
+
+def _leadership(
+    run_dir: Path, faults: Sequence[FaultRecord], phases: Sequence[Mapping[str, Any]], nodes: int
+) -> dict[str, Any] | None:
+    """How stable leadership was while load was on; None where there was none of it."""
+    from results.leadership import leadership
+
+    at = {p["phase"]: p["time"] for p in phases}
+    if "load" not in at or "heal" not in at:
+        return None
+    return leadership(run_dir / "monitor.jsonl", faults, at["load"], at["heal"], nodes)
 
 
 def _observations(checks: Mapping[str, Result]) -> list[str]:

@@ -72,6 +72,8 @@ def exact_version(spec: Spec, *, offline: bool) -> str | None:
     default may mean another; a program without a version to ask for (the user's own) stays unnamed."""
     options = spec.of(spec.system)
     made = install(spec.system, spec.version, options, offline=offline)
+    for other in registry.other_versions(spec):
+        install(spec.system, other, options, offline=offline)
     try:
         again = install(spec.system, made.version, options, offline=True)
     except UsageError:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from harness.core.admin import OF_SYSTEMS
 from harness.core.client import supported
 from harness.core.descriptor import Descriptor
 from harness.core.errors import UsageError, unknown_name
@@ -139,6 +140,7 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
     _refuse_what_the_client_cannot(spec)
     _refuse_zones(spec)
     _refuse_roles_nobody_tells(spec)
+    _refuse_what_nobody_administers(spec)
     if spec.fail_fast:
         _refuse_what_is_only_judged_at_the_end(spec)
     schedule(spec)
@@ -531,6 +533,33 @@ def _refuse_roles_nobody_tells(spec: Spec) -> None:
         raise UsageError(
             f"fault {asked_for[0]!r}: system {spec.system!r} does not say who leads; give {registry.file_of(spec)} a"
             " [status], or name other targets, such as one, minority or n1"
+        )
+
+
+def _refuse_what_nobody_administers(spec: Spec) -> None:
+    """Raises: UsageError for faults that need an interface for administrators which the system does not have."""
+    wanting = [f for f in spec.families if registry.describe("faults", f).needs & OF_SYSTEMS]
+    if not wanting:
+        return
+    if getattr(registry.create("systems", spec.system, spec.of(spec.system)), "admin", None) is None:
+        raise UsageError(
+            f"fault {wanting[0]!r}: system {spec.system!r} has no interface for administrators that splitbrain knows;"
+            " leave it out"
+        )
+    if spec.addresses:
+        raise UsageError(f"fault {wanting[0]!r}: provider {spec.provider!r} starts nothing; leave it out")
+    made: dict[str, Any] = {f: registry.create("faults", f, spec.of(f)) for f in wanting}
+    short = [f for f in made if spec.hosts and vars(made[f]).get("spares")]
+    if short:
+        raise UsageError(
+            f"fault {short[0]!r}: provider {spec.provider!r} has no hosts beside the cluster's; expected"
+            f" --opt {short[0]}.spares=0"
+        )
+    if any(
+        "versions" in registry.describe("faults", f).needs for f in wanting
+    ) and not registry.other_versions(spec):
+        raise UsageError(
+            "fault 'upgrade' needs a second version: expected --opt upgrade.to=VERSION, such as 3.6"
         )
 
 

@@ -136,15 +136,29 @@ def classify(status: int, body: bytes, *, logged: bool = True) -> tuple[str, boo
 
     `logged`: whether the request is one that goes through raft's log.
     """
+    said = _said(body)
+    if said is None:
+        return f"http {status}", False
+    message, code = said
+    if row := table.get(message):
+        return row.text, row.definite and (logged or message in unlogged)
+    return f"code {code}: {message[:80]}", False
+
+
+def message_of(body: bytes) -> str | None:
+    """What an answer that is not 200 says, in etcd's words; None where it says nothing that is known."""
+    said = _said(body)
+    return None if said is None else said[0]
+
+
+def _said(body: bytes) -> tuple[str, int] | None:
+    """Message and code of an error."""
     try:
         error = _decoder.decode(body)
-        message, code = error.message, error.code
     except (msgspec.DecodeError, UnicodeDecodeError):
         try:
             streamed = _stream_decoder.decode(body).error
         except (msgspec.DecodeError, UnicodeDecodeError):
-            return f"http {status}", False
-        message, code = streamed.message, streamed.code or streamed.grpc_code
-    if row := table.get(message):
-        return row.text, row.definite and (logged or message in unlogged)
-    return f"code {code}: {message[:80]}", False
+            return None
+        return streamed.message, streamed.code or streamed.grpc_code
+    return error.message, error.code

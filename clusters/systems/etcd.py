@@ -1,9 +1,9 @@
 """etcd: how it is obtained, launched and asked how it is, its client, and what it promises.
 
 Here stand life cycle and status. Beside it, private to it: `_etcd_client` (what workloads do) on
-`_etcd_leases`, `_etcd_watch` and `_etcd_gateway`; `_etcd_wire` (requests and answers), `_etcd_errors` (which
-errors are definite), `_etcd_logs` (what its log tells) and `_etcd_versions` (where a version comes from,
-and what is known against it).
+`_etcd_leases`, `_etcd_watch` and `_etcd_gateway`; `_etcd_admin` (what administrators do); `_etcd_wire`
+(requests and answers), `_etcd_errors` (which errors are definite), `_etcd_logs` (what its log tells) and
+`_etcd_versions` (where a version comes from, and what is known against it).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from clusters.systems import _etcd_versions as versions
+from harness.core.admin import Admin
 from harness.core.client import Client
 from harness.core.cluster import Node, Process, View
 from harness.core.descriptor import Descriptor
@@ -73,7 +74,8 @@ _power: Final = frozenset({"power-loss", "crash-point"})  # what was not synced 
 # Time passes that a node does not notice, or cannot use.
 _failed_disks: Final = frozenset({"slow-disk", "hung-disk", "disk-full", "read-only", "disk-error"})
 _stalls: Final = frozenset({"pause", "cpu-pressure", "memory-pressure"}) | _failed_disks
-_survived: Final = _deaths | _power | _stalls | {"partition", "packet", "fd-limit"}
+_changes: Final = frozenset({"membership", "admin", "upgrade"})
+_survived: Final = _deaths | _power | _stalls | _changes | {"partition", "packet", "fd-limit"}
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let
 # hardly any watch of a run end with one.
@@ -154,6 +156,7 @@ class Etcd:
     def __init__(
         self, options: Mapping[str, Any] | None = None, *, ports: Mapping[str, int] | None = None
     ) -> None:
+        from clusters.systems._etcd_admin import EtcdAdmin
         from clusters.systems._etcd_client import EtcdClient
 
         given = options or {}
@@ -168,6 +171,7 @@ class Etcd:
             )
         self.ports: Mapping[str, int] = dict(ports or {"client": 2379, "peer": 2380})
         self.client: Client = EtcdClient(self.ports["client"])
+        self.admin: Admin = EtcdAdmin(self.ports["client"], lambda node: self._at(node, "peer"))
         self._names: dict[int, str] = {}  # member id -> name; they never change while a member lives
 
     # How it is obtained and run.
@@ -205,10 +209,7 @@ class Etcd:
         )
 
     def launch(self, node: Node, view: View) -> list[Process]:
-        def url(of: Node, port: str) -> str:
-            host = f"[{of.address}]" if ":" in of.address else of.address
-            return f"http://{host}:{self.ports[port]}"
-
+        url = self._at
         flags = {
             "name": node.name,
             "data-dir": view.data_dir,
@@ -217,7 +218,7 @@ class Etcd:
             "listen-peer-urls": url(node, "peer"),
             "initial-advertise-peer-urls": url(node, "peer"),
             "initial-cluster": ",".join(f"{n.name}={url(n, 'peer')}" for n in view.nodes),
-            "initial-cluster-state": "new",  # ignored once there is data
+            "initial-cluster-state": "existing" if view.joining else "new",  # ignored once there is data
             "initial-cluster-token": view.run,  # so that members of another run are never taken for ours
             "heartbeat-interval": str(self.options["heartbeat_ms"]),
             "election-timeout": str(self.options["election_ms"]),
@@ -237,6 +238,11 @@ class Etcd:
         # wait out a time-out of one second each: 2.4 s to the first write. One after the other it is 0.2 s.
         delay_ms = _START_GAP_MS * view.nodes.index(node)
         return [Process(name="etcd", argv=argv, ports=ports, dirs=(view.data_dir,), start_after_ms=delay_ms)]
+
+    def _at(self, node: Node, port: str) -> str:
+        """Where a node's port of this name is."""
+        host = f"[{node.address}]" if ":" in node.address else node.address
+        return f"http://{host}:{self.ports[port]}"
 
     # How it is.
 

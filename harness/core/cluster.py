@@ -441,7 +441,10 @@ class Cluster(Protocol):
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """What a system may know when it says how to launch a node; paths are as the node sees them."""
+    """What a system may know when it says how to launch a node; paths are as the node sees them.
+
+    `joining`: the node joins a cluster that exists, of which `nodes` are the members, itself included.
+    """
 
     nodes: tuple[Node, ...]
     run: str
@@ -449,6 +452,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]
     program: dict[str, str]  # artifact name -> path
     data_dir: str
+    joining: bool = False
 
 
 class Provider(Protocol):

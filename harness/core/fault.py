@@ -8,11 +8,12 @@ broken run can work it off without importing the fault that wrote it.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
+from harness.core.admin import Members, Programs
 from harness.core.cluster import Cluster
 from harness.core.system import Status, System
 
@@ -66,7 +67,9 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 class FaultContext(msgspec.Struct, kw_only=True):
     """What a fault may look at. `roles` are fresh: asked of every node just before planning
     (nodes that did not answer are absent). `rng` is this step's own stream. `active` are the plans of
-    the other faults in force, `busy` the nodes of those among them that this one cannot join."""
+    the other faults in force, `busy` the nodes of those among them that this one cannot join. `members` is
+    there for faults that need `members`, `programs` for those that need `versions`. `inside(node, question)` puts
+    a question from inside a node's network."""
 
     cluster: Cluster
     system: System
@@ -77,6 +80,9 @@ class FaultContext(msgspec.Struct, kw_only=True):
     before: Evidence | None = None  # in the later phases: what `before` had measured
     active: tuple[Plan, ...] = ()
     busy: frozenset[str] = frozenset()
+    members: Members | None = None
+    programs: Programs | None = None
+    inside: Callable[[str, Callable[[], Any]], Any] = lambda _node, question: question()
 
 
 class Fault(Protocol):
@@ -85,9 +91,10 @@ class Fault(Protocol):
     `targets` are the kinds of target it accepts, `default_targets` those that a bare `--faults
     FAMILY` draws from; the first default is used first.
 
-    Three members are optional. `refusal(target, nodes)` says why a target does not exist among so few
+    Some members are optional. `refusal(target, nodes)` says why a target does not exist among so few
     nodes. `reach(target, nodes)` is how many nodes it takes out at most; without it, all. `claims` is
-    what it takes hold of on a node, see `claims`.
+    what it takes hold of on a node, see `claims`. `spares` is how many nodes it needs beside the cluster's,
+    `versions` which versions of the system beside the one that is run.
     """
 
     name: str

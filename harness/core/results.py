@@ -28,6 +28,7 @@ def blank() -> dict[str, Any]:
         "interrupted": False,
         "meaning": None,
         "leader_changes": None,
+        "leadership": None,
         "rate": None,
         "waited_s": None,
         "kept": None,

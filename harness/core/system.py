@@ -90,6 +90,8 @@ class Artifacts(Protocol):
 class System(Protocol):
     """A system under test. Created with its options: `Etcd(options)`.
 
+    One whose members can be changed has an `admin` as well, see `harness.core.admin`.
+
     It may have a `flush_first`, true where a power loss is to find a cluster of some age: all that was written while
     it came up is on the disks before the load begins, synced or not, as the kernel has it half a minute later.
     """

@@ -23,7 +23,9 @@ from harness.core.cluster import (
 )
 from harness.core.fault import FaultContext, Plan
 from harness.core.system import Status, System
+from tests.nemesis.fake_admin import FakeAdmin, FakePrograms
 from tests.nemesis.fake_disk import FakeDisk
+from tests.nemesis.fake_members import FakeMembers
 from tests.nemesis.fake_tracer import FakeTracer
 
 
@@ -36,6 +38,8 @@ class FakeCluster:
         self.network = self.process = self.limits = self.clock = self
         self.disk = FakeDisk(self)
         self.tracer = FakeTracer(self)
+        self.members = FakeMembers([node.name for node in self.nodes])
+        self.programs = FakePrograms([node.name for node in self.nodes])
         self.courses: dict[str, dict[str, tuple[Course, int]]] = {}
         self.limited: dict[tuple[str, str], dict[str, float]] = {}  # (node, kind) -> fault -> amount
         self.met = 0
@@ -182,7 +186,9 @@ class FakeCluster:
 
 def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -> FaultContext:
     roles = {n.name: Status(role="leader" if n.name == leader else "follower", term=3) for n in cluster.nodes}
-    system = cast("System", SimpleNamespace(ports={"client": 2379, "peer": 2380}))
+    admin = FakeAdmin(cluster.nodes, leader or "n0")
+    ports = {"client": 2379, "peer": 2380}
+    system = cast("System", SimpleNamespace(ports=ports, admin=admin, status=admin.status))
     return FaultContext(
         cluster=cast("Cluster", cluster),
         system=system,
@@ -190,6 +196,8 @@ def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -
         rng=random.Random(seed),
         fault="f1",
         now=0,
+        members=cluster.members,
+        programs=cluster.programs,
     )
 
 
@@ -206,6 +214,8 @@ def undo(cluster: FakeCluster, plan: Plan) -> None:
         "mount": cluster.disk.mount,
         "mend": cluster.disk.mend,
         "untrace": cluster.tracer.untrace,
+        "members": cluster.members.want,
+        "version": cluster.programs.run,
     }
     for step in plan.undo:
         known[step.do](**step.args)

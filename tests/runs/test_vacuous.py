@@ -27,7 +27,12 @@ CASES = [
 CASES += [
     pytest.param(f"{WALK}/{family}", marks=pytest.mark.slow) for family in ("kill", "pause", "partition")
 ]
-ZONES = {"partition:zone": ("--opt", "zones=eu:n1,n2;us:n3")}
+MORE = {
+    "partition:zone": ("--opt", "zones=eu:n1,n2;us:n3"),
+    **dict.fromkeys(
+        ("upgrade:rolling", "upgrade:mixed", "upgrade:one"), ("--version", "3.5", "--opt", "upgrade.to=3.6")
+    ),
+}
 NODES = {"majorities-ring": 5, "minority-third": 4}
 
 REPLACED = """
@@ -65,7 +70,7 @@ def runs(
             "--nodes",
             5 if walks else NODES.get(word.partition(":")[2], 3),
             "--no-admission",
-            *ZONES.get(word, ()),
+            *MORE.get(word, ()),
         )
 
     with beside(request, "word", one, workers=5) as runs:

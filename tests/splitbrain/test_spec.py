@@ -414,7 +414,7 @@ def test_what_is_survivable_is_what_the_system_promises() -> None:
     walks = specs.resolve(None, {"faults": "walk:survivable", "time": "120s", "nodes": "5"})
     # What takes nodes by name can be a state of a walk.
     assert {"partition", "kill", "pause"} <= set(walks.families) <= set(spec.faults)
-    assert set(spec.faults) - set(walks.families) == {"packet"}
+    assert set(spec.faults) - set(walks.families) == {"admin", "membership", "packet"}
     assert walks.faults == (f"walk:{'+'.join(walks.families)}",)
     assert specs.limit(walks) == 2
     assert specs.limit(spec) is None
@@ -467,3 +467,17 @@ def test_a_walk_never_has_two_tracers_on_a_node(seed: int) -> None:
         if a.target == b.target:
             first, second = sorted((a, b), key=lambda s: s.at_s)
             assert first.at_s + first.hold_s <= second.at_s + 0.0011, "times are rounded to the millisecond"
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"system": "zookeeper"}, "'zookeeper' has no interface for administrators"),
+        ({"provider": "attach", "nodes": "10.0.0.1:2379"}, "starts nothing"),
+        ({"faults": "upgrade"}, "expected --opt upgrade.to=VERSION"),
+        ({"faults": "membership:grow", "opt": ["membership.spares=0"]}, "needs a node that is no member yet"),
+    ],
+)
+def test_members_are_changed_only_where_somebody_can(flags: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        specs.resolve(None, {"faults": "membership", "time": "60s", **flags})

@@ -1,0 +1,36 @@
+"""The report's section on leadership: elections, terms of office, time without a leader; static."""
+
+from __future__ import annotations
+
+from results.leadership import sentence
+from results.report_data import Run, as_dict, as_list
+from results.report_html import esc, section, table
+
+_rows = 50
+
+
+def leadership_section(run: Run) -> str:
+    """The figures of `results.json`; nothing where nobody was seen to lead."""
+    figures = as_dict(run.results.get("leadership"))
+    if not figures:
+        return ""
+    terms = [
+        [
+            esc(str(t["node"])),
+            esc(str(t["term"])),
+            f"{t['from_s']:.1f}",
+            f"{t['to_s']:.1f}",
+            f"{t['seconds']:.1f}",
+        ]
+        for t in map(as_dict, as_list(figures.get("terms"))[-_rows:])
+    ]
+    gaps = [
+        [f"{g['from_s']:.1f}", f"{g['to_s']:.1f}", f"{g['seconds']:.1f}"]
+        for g in map(as_dict, as_list(figures.get("without"))[-_rows:])
+    ]
+    body = f"<p>{esc(sentence(figures), 400)}.</p>"
+    if terms:
+        body += table(["leader", "#term", "#from s", "#to s", "#seconds"], terms, caption="Who led")
+    if gaps:
+        body += table(["#from s", "#to s", "#seconds"], gaps, caption="Without a leader")
+    return section("leadership", "Leadership", body, "From what the nodes said, asked five times a second.")
