@@ -268,7 +268,10 @@ def everywhere(links: Sequence[Link], work: Callable[[Link], _T]) -> list[_T]:
 
 
 def _pump(channel: paramiko.Channel, feed: bytes | Iterable[bytes]) -> None:
-    with contextlib.suppress(OSError):  # the other end has had enough; it says why
+    import paramiko
+
+    # The other end has had enough, or is gone; whoever reads from it says why.
+    with contextlib.suppress(OSError, EOFError, paramiko.SSHException):
         for piece in (feed,) if isinstance(feed, bytes) else feed:
             channel.sendall(piece)
         channel.shutdown_write()

@@ -70,7 +70,7 @@ def test_a_version_that_is_not_served_names_another(monkeypatch: pytest.MonkeyPa
         raise VersionRefused("the Go module proxy does not serve it")
 
     monkeypatch.setattr(Artifacts, "go_copy", refuse)
-    with pytest.raises(UsageError, match=r"2\.12\.99.*2\.12\.15"):
+    with pytest.raises(ArtifactError, match=r"2\.12\.99.*2\.12\.15"):
         Nats().install("2.12.99", Artifacts(cache=tmp_path))
 
 
