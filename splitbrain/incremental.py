@@ -41,6 +41,7 @@ CHECK: Final = "linearizable"
 _scratch: Final = "incremental.tmp"
 IDLE_S: Final = 3.0
 _look_s: Final = 0.2
+_end_s: Final = 2.0
 _most_keys: Final = 32  # in one go: the last of them waits for all
 _most_events: Final = 200_000  # of one key; a longer one is left to the check at the end
 _over: Final = frozenset(("heal", "recover", "final", "collect"))  # phases in which there is no load any more
@@ -311,6 +312,11 @@ def weigh(results: dict[str, Any], run_dir: Path, *, fail_fast: bool, whole: boo
     `whole`: whether the run came to its end, so that everything of it ought to have as well.
     """
     found = summary(run_dir)
+    deadline = time.monotonic() + _end_s
+    # Of a cluster that may stay nobody has waited for it to end.
+    while whole and found is not None and not found["ended"] and time.monotonic() < deadline:
+        time.sleep(_look_s / 4)
+        found = summary(run_dir)
     results = {**results, "incremental": found}
     warnings = list(results["warnings"])
     ended = not fail_fast if found is None else found["ended"]
