@@ -144,6 +144,7 @@ def test_an_interrupted_run_takes_its_keys_along(existing: Existing, tmp_path: P
     assert set(existing.keys()) == {"splitbrain/mine", "yours"}
 
 
+@pytest.mark.slow
 def test_what_a_node_holds_that_never_came_back_is_not_known(existing: Existing, tmp_path: Path) -> None:
     from tests.runs.test_endings import AT_PHASE, run_altered
 
