@@ -76,7 +76,8 @@ def answers(made: NetnsCluster, node: str, megabytes: int = 0, wait_s: float = 2
         try:
             sock.connect((made._addresses[node], PORT))
             sock.sendall(b"%9d" % megabytes)
-            return sock.recv(5) == b"hello"
+            # And has closed the connection, so that its descriptor is none of those that it has open.
+            return sock.recv(5) == b"hello" and sock.recv(1) == b""
         except OSError:
             return False
 
