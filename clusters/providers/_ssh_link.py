@@ -341,6 +341,10 @@ def _log_in(target: Target, access: Access, says: str, sock: Any) -> paramiko.SS
         raise InfrastructureError(
             f"{says} cannot be reached: {said}; expected an SSH server at {target.host} port {target.port}"
         ) from None
+    transport = client.get_transport()
+    if transport is not None and isinstance(transport.sock, socket.socket):
+        # Small packets follow each other on it; each would wait 40 ms for the other side to acknowledge the last.
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return client
 
 
