@@ -1,0 +1,1 @@
+"""The commands, a module for those that belong together; each registers with `app.app` when it is imported."""

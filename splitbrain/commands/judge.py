@@ -1,0 +1,144 @@
+"""What reads a run that has ended: check, show, report, open, export."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from splitbrain.commands.app import HISTORIES, Json, Run, app, find, results_of
+from splitbrain.talk import console, print_json, say
+
+
+@app.command()
+def check(
+    target: Annotated[str, typer.Argument(metavar="RUN|HISTORY", help="A run, or a history file.")],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What a bare history is of: register, kv, set ..., or module:attr of your own.",
+        ),
+    ] = None,
+    witness: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the orders that prove a valid verdict.")
+    ] = None,
+    keyed: Annotated[
+        bool | None,
+        typer.Option("--keyed/--no-keyed", help="Values of an EDN history are [key value], or are not."),
+    ] = None,
+    *,
+    sensitivity: Annotated[
+        bool, typer.Option("--sensitivity", help="Plant violations: which share would have been seen?")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Judge a run or a history file again, with no cluster."""
+    from harness.core.exits import exit_code
+    from splitbrain.card import print_anomalies, print_card, print_error
+    from splitbrain.progress import Progress
+    from splitbrain.runner import check as check_again
+
+    path = Path(target)
+    if not path.is_file() and not target.endswith(HISTORIES):
+        path = find(target)
+    if model is not None and ":" in model and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # behind everything else: a model of the user's, beside them
+    with Progress(sys.stderr if sys.stderr.isatty() else None) as progress:
+        results = check_again(
+            path,
+            model=model,
+            witness=witness,
+            sensitivity=sensitivity,
+            keyed=keyed,
+            progress=progress.note,
+        )
+    if json:
+        print_json(results)
+    else:
+        print_card(console(), results, path if path.is_dir() else None)
+        print_error(console(), results)
+        print_anomalies(console(), results)
+    return exit_code({**results, "interrupted": False})  # the run was, this command is not: unknown
+
+
+@app.command()
+def show(target: Run, *, json: Json = False) -> int:
+    """Print the verdict card of a run and its anomalies."""
+    from splitbrain.card import print_anomalies, print_card, print_error
+
+    run_dir = find(target)
+    results = results_of(run_dir)
+    if json:
+        print_json(results)
+        return 0
+    print_card(console(), results, run_dir)
+    print_error(console(), results)
+    print_anomalies(console(), results)
+    return 0
+
+
+@app.command()
+def report(target: Run) -> int:
+    """Write report.html of a run again."""
+    run_dir = find(target)
+    from results.report import write_report
+
+    write_report(run_dir)
+    sys.stdout.write(f"{run_dir / 'report.html'}\n")
+    return 0
+
+
+@app.command(name="open")
+def open_report(target: Run) -> int:
+    """Open the report of a run in a browser."""
+    import webbrowser
+
+    from harness.core.errors import UsageError
+
+    path = find(target) / "report.html"
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; `splitbrain report {target}` writes it")
+    sys.stdout.write(f"{path}\n")
+    graphical = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+    if not (graphical and webbrowser.open(path.resolve().as_uri())):
+        say("no browser here: open this file in one")
+    return 0
+
+
+@app.command()
+def export(
+    target: Annotated[str, typer.Argument(metavar="RUN|HISTORY", help="A run, or a history file.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Where to (default: stdout).")
+    ] = None,
+    *,
+    jepsen: Annotated[bool, typer.Option("--jepsen", help="As Jepsen's history.edn.")] = False,
+) -> int:
+    """Write a run's history in a form that other tools read."""
+    from harness.core.errors import InfrastructureError, UsageError
+    from splitbrain.foreign import export_edn
+
+    if not jepsen:
+        raise UsageError("export needs a form to write; expected --jepsen")
+    path = Path(target)
+    if not path.is_file() and not target.endswith(HISTORIES):
+        path = find(target)
+    lines = export_edn(path)
+    if out is None:
+        sys.stdout.writelines(lines)
+        return 0
+    part = out.with_name(f"{out.name}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+        part.replace(out)
+    except OSError as e:
+        raise InfrastructureError(f"cannot write {out}: {e.strerror}; choose another file") from None
+    finally:
+        part.unlink(missing_ok=True)
+    say(f"{out} written")
+    return 0
