@@ -3,7 +3,7 @@ after another, each launched and shown as it goes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,21 @@ from splitbrain.runner import whose_keys
 from splitbrain.talk import console, print_json, say
 
 
-def run_all(planned: Sequence[Spec], out: Path, *, json: bool) -> list[Ended]:
-    """The runs of a command, one after another, until one is interrupted or leaves its cluster."""
+def run_all(
+    planned: Sequence[Spec],
+    out: Path,
+    *,
+    json: bool,
+    each: Callable[[Mapping[str, Any]], None] = lambda _results: None,
+) -> list[Ended]:
+    """The runs of a command, one after another, until one is interrupted or leaves its cluster; `each` is told the
+    results of one when it has ended."""
     ended: list[Ended] = []
     for number, spec in enumerate(planned, 1):
         if len(planned) > 1:
             say(f"run {number} of {len(planned)}, seed {spec.seed}")
         ended.append(run_one(spec, out, json=json))
+        each(ended[-1].results)
         if ended[-1].results.get("interrupted") or ended[-1].results.get("kept"):
             break
     return ended
