@@ -61,7 +61,15 @@ def run(
         typer.Option(metavar="NAME=VALUE", help="An option of whoever declares it; repeatable."),
     ] = None,
     expect: Annotated[
-        str | None, typer.Option(metavar="VERDICT", help="valid or invalid: exit 0 if met, 1 if not.")
+        str | None,
+        typer.Option(
+            metavar="VERDICT",
+            help="valid, invalid, or invalid:CHECKER or SIGNATURE: exit 0 if met, 1 if not.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Known findings: a run with no others does not fail."),
     ] = None,
     *,
     keep: Annotated[
@@ -83,6 +91,7 @@ def run(
     from harness.core.errors import SplitbrainError
     from splitbrain import running
     from splitbrain import spec as specs
+    from splitbrain.baseline import read
 
     flags = {
         "system": system,
@@ -102,6 +111,7 @@ def run(
         "fail-fast": fail_fast or None,
     }
     spec = specs.resolve(spec_file, flags)
+    known = None if baseline is None else read(baseline)
     planned = specs.successors(spec, repeat)
     try:
         if dry_run:
@@ -110,7 +120,7 @@ def run(
         if not spec.addresses:
             exact = running.exact_version(spec, offline=offline)
             planned = [msgspec.structs.replace(s, version=exact) for s in planned]
-        ended = running.run_all(planned, out, json=json)
+        ended = running.run_all(planned, out, json=json, baseline=known)
     except SplitbrainError as e:
         return fail(str(e), e.exit_code, json=json, spec=spec)
     from harness.core.exits import overall
