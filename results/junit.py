@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from xml.etree import ElementTree as ET
 
-from harness.core.exits import VALID, exit_code
+from harness.core.exits import VALID, VIOLATION, exit_code
 from results.report_html import json_text, key_text, op_text, outcome_names, plain
 from results.writing import whole
 
@@ -114,7 +114,7 @@ def _suite(results: Mapping[str, Any], name: str, mark: str, unknown: Unknown) -
     for about in _properties:
         if results.get(about) is not None:
             ET.SubElement(held, "property", name=about, value=_text(results[about], MESSAGE_CHARS))
-    expected = results.get("expect") == "invalid"
+    excused = results.get("verdict") == "invalid" and exit_code(results) != VIOLATION  # expected, or known
     accused = False
     for check, result in _checks(results).items():
         case = _case(suite, name, f"{check}{mark}", result.get("seconds"))
@@ -136,22 +136,21 @@ def _suite(results: Mapping[str, Any], name: str, mark: str, unknown: Unknown) -
 
 def _judge_whole(case: ET.Element, results: Mapping[str, Any], unknown: Unknown, *, accused: bool) -> None:
     """What the run's own case says: nothing when the run ended as it should, or when its checks say it already."""
-    verdict, reason = results.get("verdict"), str(results.get("reason") or "")
-    if verdict == "invalid" and (accused or exit_code(results) == VALID):
+    verdict, reason, code = results.get("verdict"), str(results.get("reason") or ""), exit_code(results)
+    again = _again(results)
+    if code == VALID or (code == VIOLATION and accused):
         return
-    if verdict == "invalid":
-        _child(case, "failure", reason, "violation", _again(results))
-    elif results.get("error"):
-        _child(case, "error", reason, "error", f"{results['error']}\n{_again(results)}")
+    if results.get("error"):
+        _child(case, "error", reason, "error", f"{results['error']}\n{again}")
     elif results.get("interrupted"):
-        _child(case, "error", f"interrupted: {reason}", "interrupted", _again(results))
-    elif verdict != "valid":
+        _child(case, "error", f"interrupted: {reason}", "interrupted", again)
+    elif code == VIOLATION and verdict == "valid":
+        _child(case, "failure", "a violation was expected, and none was found", "expectation", again)
+    elif code == VIOLATION:
+        _child(case, "failure", reason, "violation", again)
+    else:
         kind = "vacuous" if (results.get("meaning") or {}).get("vacuous") is True else "unknown"
-        _child(case, unknown, reason, kind, _again(results))
-    elif exit_code(results) != VALID:
-        _child(
-            case, "failure", "a violation was expected, and none was found", "expectation", _again(results)
-        )
+        _child(case, unknown, reason, kind, again)
 
 
 def _checks(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

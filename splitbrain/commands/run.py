@@ -61,7 +61,15 @@ def run(
         typer.Option(metavar="NAME=VALUE", help="An option of whoever declares it; repeatable."),
     ] = None,
     expect: Annotated[
-        str | None, typer.Option(metavar="VERDICT", help="valid or invalid: exit 0 if met, 1 if not.")
+        str | None,
+        typer.Option(
+            metavar="VERDICT",
+            help="valid, invalid, or invalid:CHECKER or SIGNATURE: exit 0 if met, 1 if not.",
+        ),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Known findings: a run with no others does not fail."),
     ] = None,
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the checks of the runs as JUnit XML.")
@@ -86,6 +94,7 @@ def run(
     from harness.core.errors import SplitbrainError
     from splitbrain import running
     from splitbrain import spec as specs
+    from splitbrain.baseline import read
     from splitbrain.launch import error_results
     from splitbrain.told import Telling
 
@@ -110,6 +119,7 @@ def run(
     telling = Telling(junit, repeat, error_results("the run has not come to its end"))
     try:
         spec = specs.resolve(spec_file, flags)
+        known = None if baseline is None else read(baseline)
         planned = specs.successors(spec, repeat)
         if dry_run:
             running.show_plan(spec, json=json)
@@ -119,7 +129,7 @@ def run(
         if not spec.addresses:
             exact = running.exact_version(spec, offline=offline)
             planned = [msgspec.structs.replace(s, version=exact) for s in planned]
-        ended = running.run_all(planned, out, json=json, each=telling.add)
+        ended = running.run_all(planned, out, json=json, baseline=known, each=telling.add)
     except SplitbrainError as e:
         telling.failed(error_results(str(e), spec))
         return fail(str(e), e.exit_code, json=json, spec=spec)
