@@ -19,12 +19,12 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from splitbrain.commands import bugs, catalogue, judge, nodes, run  # noqa: F401 - each registers its own
+from splitbrain.commands import bugs, catalogue, export, judge, nodes, replay, run  # noqa: F401 - each registers its own
 from splitbrain.commands.app import Stopped, app, fail
 
 # As a newcomer needs them; `--help` lists them so. A new one stands last until it is put here.
 _ORDER = (
-    *("run", "check", "show", "open", "report", "export", "logs", "exec", "heal"),
+    *("run", "check", "show", "open", "report", "replay", "export", "logs", "exec", "heal"),
     *("list", "systems", "workloads", "faults", "doctor", "fetch", "new", "bugs"),
 )
 

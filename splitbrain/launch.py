@@ -64,6 +64,7 @@ def error_results(error: str, spec: Spec | None = None, run_dir: Path | None = N
     if spec is not None:
         about = ("seed", "system", "version", "workload", "provider", "nodes", "expect")
         found |= {name: getattr(spec, name) for name in about}
+        found["expected"] = list(spec.expect_found)
     return found
 
 
