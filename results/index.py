@@ -166,8 +166,8 @@ def read_row(root: Path, run_dir: Path) -> Row | None:
     verdict = found.get("verdict")
     verdict = verdict if verdict in _verdicts else None if results is None else "unknown"
     state = verdict or "unfinished"
-    detail = _part(_part(found, "checks"), "operations").get("detail")
-    latency = _part(detail if isinstance(detail, dict) else {}, "latency_ms")
+    detail = part(part(found, "checks"), "operations").get("detail")
+    latency = part(detail if isinstance(detail, dict) else {}, "latency_ms")
     return Row(
         path=run_dir.relative_to(root).as_posix(),
         run=run_id(run_dir),
@@ -185,8 +185,8 @@ def read_row(root: Path, run_dir: Path) -> Row | None:
         state="error" if state == "unknown" and found.get("error") else state,
         provider=_text(found.get("provider") or spec.get("provider")),
         nodes=_count(found.get("nodes") or spec.get("nodes")),
-        elections=_count(_part(found, "leadership").get("elections", found.get("leader_changes"))),
-        rate=_number(_part(found, "rate").get("achieved")),
+        elections=_count(part(found, "leadership").get("elections", found.get("leader_changes"))),
+        rate=_number(part(found, "rate").get("achieved")),
         p50_ms=_number(latency.get("p50")),
         p99_ms=_number(latency.get("p99")),
     )
@@ -219,7 +219,8 @@ def _families(faults: Any) -> list[str]:
     return list(names)
 
 
-def _part(value: dict[str, Any], name: str) -> dict[str, Any]:
+def part(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The object `name` in an object of a run's files; empty where there is none."""
     found = value.get(name)
     return found if isinstance(found, dict) else {}
 
