@@ -169,6 +169,17 @@ def find(root: Path, path: str) -> Row | None:
     return None if row is None else as_row(row)
 
 
+def before(root: Path, row: Row) -> Row | None:
+    """The latest earlier run of the same system and workload that has results."""
+    with transaction(root) as db:
+        found = db.execute(
+            f"select {', '.join(COLUMNS)} from runs where system is ? and workload is ? and started < ?"  # noqa: S608 - names are ours
+            " and path != ? and verdict is not null order by started desc, path desc limit 1",
+            [row.system, row.workload, row.started, row.path],
+        ).fetchone()
+    return None if found is None else as_row(found)
+
+
 def _condition(query: Query) -> tuple[str, list[Any]]:
     parts: list[str] = []
     values: list[Any] = []

@@ -58,7 +58,7 @@ class Follower:
             waiting = (read_object(self._run_dir / "admission.json") or {}).get("waiting")
             self.waiting = waiting if isinstance(waiting, int) else 0
         for line in self._ledger.objects():
-            self._fault(line)
+            self.note(line)
         for line in self._monitor.objects():
             if isinstance(line.get("node"), str):
                 self.nodes[line["node"]] = line
@@ -114,7 +114,8 @@ class Follower:
             self.phase_ns = mark.get("time", self.phase_ns)
             self.epoch_ns = mark.get("epoch_mono_ns", self.epoch_ns)
 
-    def _fault(self, line: dict[str, Any]) -> None:
+    def note(self, line: dict[str, Any]) -> None:
+        """Take note of a line of the ledger."""
         fault = line.get("fault")
         if not isinstance(fault, str):
             return
@@ -122,7 +123,8 @@ class Follower:
         if event == "plan":
             self._plans[fault] = line
         elif event == "applied" and fault in self._plans:
-            self.faults[fault] = {**self._plans[fault], "applied": line.get("time", 0)}
+            at = line.get("time")
+            self.faults[fault] = {**self._plans[fault], "applied": at if isinstance(at, int) else 0}
             self.faults_begun += 1
         elif event == "undone":
             self.faults.pop(fault, None)
