@@ -11,7 +11,7 @@ document.addEventListener("securitypolicyviolation", (e) => fault("policy: " + e
 root.setAttribute("data-script", "");
 
 const $ = (id) => document.getElementById(id);
-const meta = JSON.parse($("meta").textContent);
+const meta = JSON.parse($("meta").textContent) || { until: 0, phases: [], faults: [], nodes: [], events: [], cases: [] };
 const INVOKE_ONLY = 0xffffffff;
 const OK = 1, FAIL = 2, INFO = 3;
 const OUTCOMES = ["", "ok", "fail", "info"];
@@ -115,6 +115,40 @@ function look(from, to) {
 }
 function zoom(factor, at = (view.from + view.to) / 2) {
   look(at - (at - view.from) * factor, at + (view.to - at) * factor);
+}
+
+// --- what is selected: a moment, and perhaps the operation that it belongs to ----------------------
+
+const selected = { time: null, op: -1 };
+// Everything that shows a moment follows this event: the plots, the table, the logs.
+function select(seconds, op = -1) {
+  if (selected.time === seconds && selected.op === op) return;
+  selected.time = seconds;
+  selected.op = op;
+  document.dispatchEvent(new CustomEvent("splitbrain:time", { detail: { seconds, op } }));
+  redraw();
+}
+function reveal(seconds) { // keeps the scale, moves only if it has to
+  const span = view.to - view.from, margin = span * 0.08;
+  if (seconds < view.from + margin || seconds > view.to - margin) look(seconds - span / 2, seconds + span / 2);
+}
+window.splitbrain = {
+  // Scroll to the plots, bring the moment into view (seconds since the run's start) and select it.
+  goTo(seconds) {
+    if (!Number.isFinite(seconds)) return;
+    const t = clamp(seconds, whole.from, whole.to);
+    reveal(t);
+    select(t);
+    if ($("plots")) $("plots").scrollIntoView({ block: "start" });
+  },
+};
+for (const name of ["click", "keydown"]) { // whatever carries a time leads to it: <button data-seconds="12.3">
+  document.addEventListener(name, (event) => {
+    const link = event.target.closest && event.target.closest("[data-seconds]");
+    if (!link || (name === "keydown" && (event.key !== "Enter" || link.matches("button, a")))) return;
+    event.preventDefault();
+    window.splitbrain.goTo(Number(link.dataset.seconds));
+  });
 }
 
 // --- geometry and colour ------------------------------------------------------------------------

@@ -101,11 +101,11 @@ function commands(timeline) {
 async function main() {
   copying();
   window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => (d.open = true)));
-  if (!meta || !$("plots")) return;
+  if (!$("plots")) return;
   try {
     let ops = null, timeline = null;
     measure();
-    drawers.push(drawRibbon);
+    drawers.push(drawRibbon, drawChosen);
     if (meta.ops) {
       ops = decode(await unpack());
       makeCharts(ops);

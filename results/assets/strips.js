@@ -298,3 +298,14 @@ function roleTip(event, t, y) {
   for (const [at, , kind, text] of said) rows.push([kind, `${time(at)}: ${text}`]);
   tip(event, node.node, rows);
 }
+
+// The selected moment, a line through all plots.
+function drawChosen() {
+  const line = $("chosen"), t = selected.time;
+  line.hidden = t === null || t < view.from || t > view.to;
+  if (line.hidden) return;
+  const x = toX(t);
+  line.style.transform = `translateX(${x.toFixed(1)}px)`;
+  line.classList.toggle("flip", x > width() - 110);
+  line.firstElementChild.textContent = time(t);
+}
