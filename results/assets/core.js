@@ -125,7 +125,7 @@ function select(seconds, op = -1) {
   if (selected.time === seconds && selected.op === op) return;
   selected.time = seconds;
   selected.op = op;
-  document.dispatchEvent(new CustomEvent("splitbrain:time", { detail: { seconds, op } }));
+  document.dispatchEvent(new CustomEvent("splitbrain:time", { bubbles: true, detail: { seconds, op } }));
   redraw();
 }
 function reveal(seconds) { // keeps the scale, moves only if it has to
