@@ -21,10 +21,11 @@ from typing import Final
 
 from harness.core.errors import InfrastructureError
 from results.report_anomaly import Case, anomalies, cases
-from results.report_data import Run, read_run
-from results.report_html import esc, plural, section
+from results.report_data import read_run
+from results.report_html import esc, section
 from results.report_leadership import leadership_section
 from results.report_payload import Payload, payload
+from results.report_plots import operations_section, plots_section
 from results.report_sections import (
     cluster_table,
     hero,
@@ -38,7 +39,17 @@ from results.report_sections import (
 from results.rundir import read_object, run_id
 
 NAME: Final = "report.html"
-_scripts: Final = ("core.js", "strips.js", "timeline.js", "main.js")
+_scripts: Final = (
+    "core.js",
+    "strips.js",
+    "lanes.js",
+    "filter.js",
+    "timeline.js",
+    "minimap.js",
+    "table.js",
+    "link.js",
+    "main.js",
+)
 _slot: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -79,10 +90,11 @@ def build(run_dir: Path) -> str:
         ("verdict", "Verdict", lambda: hero(run)),
         ("properties", "Properties", lambda: properties(run)),
         ("meaning", "Was it meaningful?", lambda: meaning(run)),
-        ("time", "Over time", lambda: _plots(run)),
+        ("time", "Over time", lambda: plots_section(run)),
         ("cluster", "Cluster", lambda: section("cluster", "Cluster", cluster_table(run), _sampled)),
         ("leadership", "Leadership", lambda: leadership_section(run)),
         ("anomalies", "Violations", lambda: anomalies(run, found)),
+        ("operations", "Operations", lambda: operations_section(run)),
         ("logs", "Logs", lambda: logs(run)),
         ("words", "Words", words),
     ]
@@ -123,16 +135,6 @@ def _guarded(anchor: str, title: str, make: Callable[[], str]) -> str:
     except Exception as e:  # noqa: BLE001 - one section must not take the others with it
         text = f"This part could not be made from what the run left behind ({type(e).__name__}: {e})."
         return section(anchor, title, f'<p class="empty">{esc(text, 400)}</p>')
-
-
-def _plots(run: Run) -> str:
-    if run.ops is None or not len(run.ops):
-        if not run.faults and not run.nodes:
-            return section("time", "Over time", '<p class="empty">The run recorded no operations.</p>')
-        note = "The run recorded no operations."
-    else:
-        note = f"{plural(len(run.ops), 'operation')} from {run.ops.source}, on one time axis."
-    return section("time", "Over time", _asset("plots.html"), note)
 
 
 def _uplot_script() -> str:
