@@ -20,25 +20,22 @@ from pathlib import Path
 from typing import Final
 
 from harness.core.errors import InfrastructureError
-from results.report_anomaly import Case, anomalies, cases
+from results.report_anomaly import anomalies
+from results.report_case import Case, cases
+from results.report_checks import properties
+from results.report_cluster import cluster
 from results.report_data import Run, read_run
 from results.report_html import esc, plural, section
 from results.report_leadership import leadership_section
+from results.report_logs import logs
+from results.report_meaning import meaning
 from results.report_payload import Payload, payload
-from results.report_sections import (
-    cluster_table,
-    hero,
-    logs,
-    meaning,
-    outcome_of,
-    properties,
-    title_of,
-    words,
-)
+from results.report_verdict import hero, outcome_of, title_of
+from results.report_words import words
 from results.rundir import read_object, run_id
 
 NAME: Final = "report.html"
-_scripts: Final = ("core.js", "strips.js", "timeline.js", "main.js")
+_scripts: Final = ("core.js", "strips.js", "timeline.js", "terms.js", "anomaly.js", "logs.js", "main.js")
 _slot: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -76,14 +73,14 @@ def build(run_dir: Path) -> str:
     except Exception as e:  # noqa: BLE001 - plots are an addition; the words stand without them
         run.problems.append(f"The plots could not be prepared ({type(e).__name__}: {e}).")
     parts: list[tuple[str, str, Callable[[], str]]] = [
-        ("verdict", "Verdict", lambda: hero(run)),
+        ("verdict", "Verdict", lambda: hero(run, found)),
         ("properties", "Properties", lambda: properties(run)),
         ("meaning", "Was it meaningful?", lambda: meaning(run)),
         ("time", "Over time", lambda: _plots(run)),
-        ("cluster", "Cluster", lambda: section("cluster", "Cluster", cluster_table(run), _sampled)),
+        ("cluster", "Cluster", lambda: cluster(run)),
         ("leadership", "Leadership", lambda: leadership_section(run)),
         ("anomalies", "Violations", lambda: anomalies(run, found)),
-        ("logs", "Logs", lambda: logs(run)),
+        ("logs", "Node logs", lambda: logs(run)),
         ("words", "Words", words),
     ]
     bodies = [(anchor, title, _guarded(anchor, title, make)) for anchor, title, make in parts]
@@ -99,7 +96,7 @@ def build(run_dir: Path) -> str:
         {
             "title": esc(f"{face}: {title_of(run)} · {run.run}", 200),
             "policy": _policy(script),
-            "style": _asset("uPlot.min.css") + _asset("report.css"),
+            "style": _asset("uPlot.min.css") + _asset("report.css") + _asset("sections.css"),
             "face": face,
             "word": face,
             "name": esc(title_of(run), 120),
@@ -112,9 +109,6 @@ def build(run_dir: Path) -> str:
             "script": script,
         },
     )
-
-
-_sampled: Final = "As the sampler asked each node, once a second and at each change."
 
 
 def _guarded(anchor: str, title: str, make: Callable[[], str]) -> str:

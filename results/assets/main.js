@@ -100,6 +100,9 @@ function commands(timeline) {
 
 async function main() {
   copying();
+  terms();
+  anomalies();
+  logs();
   window.addEventListener("beforeprint", () => document.querySelectorAll("details").forEach((d) => (d.open = true)));
   if (!$("plots")) return;
   try {
