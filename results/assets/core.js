@@ -235,8 +235,8 @@ const narrow = () => space.narrow;
 const gutter = () => space.gutter;
 const width = () => space.width;
 const plotWidth = () => space.plot;
-const place = (u) => space.gutter + ((u - view.from) / (view.to - view.from)) * space.plot;
-const toX = (t) => place(warp(t));
+const uToX = (u) => space.gutter + ((u - view.from) / (view.to - view.from)) * space.plot;
+const toX = (t) => uToX(warp(t));
 const toU = (x) => view.from + ((x - space.gutter) / space.plot) * (view.to - view.from);
 const toT = (x) => unwarp(toU(x));
 

@@ -158,14 +158,16 @@ function commands(timeline, table) {
 
 async function main() {
   copying();
+  terms();
+  anomalies();
+  logs();
   if (!$("plots")) return;
   try {
     let ops = null, timeline = null, table = null;
     measure();
     drawers.push(drawRibbon, drawChosen);
     if (meta.ops) {
-      ops = decode(await unpack());
-      makeCharts(ops);
+      makeCharts();
     } else {
       for (const id of ["fig-rate", "fig-latency", "fig-lanes"]) $(id).hidden = true;
       document.querySelectorAll(".choice, #copy-link").forEach((e) => (e.hidden = true));
@@ -177,7 +179,11 @@ async function main() {
       $("fig-roles").hidden = true;
     }
     makeMinimap();
-    if (ops) {
+    drawAll();
+    performance.mark("splitbrain:first");
+    if (meta.ops) { // what needs no operations is there to be looked at while they are unpacked
+      await new Promise((painted) => requestAnimationFrame(() => setTimeout(painted)));
+      ops = chartedOps = decode(await unpack());
       timeline = makeTimeline(ops);
       legend("lanes-legend", [["ok", "ok", "shape"], ["fail", "fail", "shape"], ["info", "info", "shape"]]);
       $("jumps").hidden = !timeline.any;

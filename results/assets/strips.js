@@ -125,7 +125,10 @@ function point(c, x, y, outcome, r) {
 }
 
 const POINTS = 3000; // drawn one by one, at most; beyond, the quantiles say it
-function points(u, ops) {
+let chartedOps = null; // once they are unpacked
+function points(u) {
+  const ops = chartedOps;
+  if (!ops) return;
   const low = lowerBound(ops.start, view.start), high = lowerBound(ops.start, view.end);
   if (high - low > POINTS) return;
   const c = u.ctx, ratio = window.devicePixelRatio || 1, r = high - low > 1500 ? 1 : 1.75;
@@ -197,7 +200,7 @@ const line = (role, style, more = {}) => ({
 });
 
 let rateValues = [], latencyValues = [];
-function makeCharts(ops) {
+function makeCharts() {
   if (!bins) {
     $("fig-rate").hidden = $("fig-latency").hidden = true;
     return;
@@ -218,7 +221,7 @@ function makeCharts(ops) {
   chart("latency", 184, [
     line("ink", "solid"), line("soft", "dashed"), line("soft", "dotted"),
   ], [middle, bins.p50, bins.p95, bins.p99], {
-    x: true, y: { distr: 3, range: () => [low, high] }, under: (u) => points(u, ops), splits: () => decades,
+    x: true, y: { distr: 3, range: () => [low, high] }, under: points, splits: () => decades,
     values: (_, v) => v.map((n) => (n >= 1000 ? n / 1000 + " s" : n + " ms")),
   });
   rateValues = legend("rate-legend", [["ok", "ok", "solid"], ["fail", "fail", "dashed"], ["info", "info", "dotted"]], true);

@@ -89,7 +89,7 @@ function makeTimeline(ops) {
         for (let j = low; j < past; j++) {
           const i = order[j];
           if (ops.outcome[i] !== outcome) continue;
-          const left = Math.max(place(starts[j]), gutter() - 4), w = Math.max(Math.min(place(ends[j]), right) - left, 1.5);
+          const left = Math.max(uToX(starts[j]), gutter() - 4), w = Math.max(Math.min(uToX(ends[j]), right) - left, 1.5);
           if (left + w < gutter()) continue;
           bar(c, left, y, w, high, outcome, ops.took[i] !== INVOKE_ONLY);
           if (w > 44 && high >= 11 && by !== "node") { // a node’s operations overlap
@@ -191,7 +191,7 @@ function makeTimeline(ops) {
     c.font = font(12);
     c.textAlign = "center";
     for (const u of out) {
-      const x = place(u), text = axis.order ? unwarp(u).toFixed(3) + " s" : u.toFixed(Math.min(places, 6)) + " s";
+      const x = uToX(u), text = axis.order ? unwarp(u).toFixed(3) + " s" : u.toFixed(Math.min(places, 6)) + " s";
       c.fillStyle = colour("line");
       c.fillRect(x, bottom + 3, 1, 5);
       c.fillStyle = colour("faint");
