@@ -25,6 +25,12 @@ _unseen: Final = re.compile(
 )
 
 
+class Html(str):
+    """Text that is HTML already, where plain text might stand as well."""
+
+    __slots__ = ()
+
+
 def esc(value: Any, limit: int = SHOWN_CHARS) -> str:
     r"""Text that may stand anywhere in the document, in attributes too.
 
@@ -135,11 +141,12 @@ def outcome_cell(outcome: int) -> str:
 
 def table(head: Iterable[str], body: Iterable[Iterable[str]], kind: str = "", caption: str = "") -> str:
     """A table of cells that are HTML already. A head that begins with `#` is a column of figures."""
-    names = list(head)
-    right = [name.startswith("#") for name in names]
+    given = list(head)
+    right = [name.startswith("#") for name in given]
     heads = "".join(
-        f'<th scope="col"{" class=num" if r else ""}>{esc(n.removeprefix("#"))}</th>'
-        for n, r in zip(names, right, strict=True)
+        f'<th scope="col"{" class=num" if r else ""}>'
+        f"{n.removeprefix('#') if isinstance(n, Html) else esc(n.removeprefix('#'))}</th>"
+        for n, r in zip(given, right, strict=True)
     )
     rows = []
     for cells in body:
