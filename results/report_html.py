@@ -40,6 +40,11 @@ def esc(value: Any, limit: int = SHOWN_CHARS) -> str:
     return html.escape(plain(value, limit))
 
 
+def esc_text(value: Any, limit: int = SHOWN_CHARS) -> str:
+    """`esc` for what stands between tags and never in an attribute: quotes stay, which much of a log is made of."""
+    return html.escape(plain(value, limit), quote=False)
+
+
 def plain(value: Any, limit: int = SHOWN_CHARS) -> str:
     """`esc` without the escaping: for text that goes into data."""
     text = value if isinstance(value, str) else "" if value is None else str(value)
@@ -124,7 +129,15 @@ _shapes: Final = {
 def shape(name: str, label: str = "") -> str:
     """The sign of a verdict or outcome; `label` is what a screen reader says, empty: decoration."""
     words = f'role="img" aria-label="{esc(label)}"' if label else 'aria-hidden="true"'
-    return f'<svg class="shape s-{esc(name)}" viewBox="0 0 24 24" {words}>{_shapes.get(name, "")}</svg>'
+    return f'<svg class="shape s-{esc(name)}" {words}><use href="#s-{esc(name)}"/></svg>'
+
+
+def shapes() -> str:
+    """The signs themselves, once in a page: `shape` refers to them."""
+    signs = "".join(
+        f'<symbol id="s-{name}" viewBox="0 0 24 24">{drawn}</symbol>' for name, drawn in _shapes.items()
+    )
+    return f'<svg class="unseen" aria-hidden="true" width="0" height="0">{signs}</svg>'
 
 
 def verdict_cell(verdict: Any) -> str:
