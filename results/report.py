@@ -24,18 +24,32 @@ from results.report_anomaly import anomalies
 from results.report_case import Case, cases
 from results.report_checks import properties
 from results.report_cluster import cluster
-from results.report_data import Run, read_run
-from results.report_html import esc, plural, section, shapes
+from results.report_data import read_run
+from results.report_html import esc, section, shapes
 from results.report_leadership import leadership_section
 from results.report_logs import logs
 from results.report_meaning import meaning
 from results.report_payload import Payload, payload
+from results.report_plots import operations_section, plots_section
 from results.report_verdict import hero, outcome_of, title_of
 from results.report_words import words
 from results.rundir import read_object, run_id
 
 NAME: Final = "report.html"
-_scripts: Final = ("core.js", "strips.js", "timeline.js", "terms.js", "anomaly.js", "logs.js", "main.js")
+_scripts: Final = (
+    "core.js",
+    "strips.js",
+    "lanes.js",
+    "filter.js",
+    "timeline.js",
+    "minimap.js",
+    "table.js",
+    "link.js",
+    "terms.js",
+    "anomaly.js",
+    "logs.js",
+    "main.js",
+)
 _slot: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -76,10 +90,11 @@ def build(run_dir: Path) -> str:
         ("verdict", "Verdict", lambda: hero(run, found)),
         ("properties", "Properties", lambda: properties(run)),
         ("meaning", "Was it meaningful?", lambda: meaning(run)),
-        ("time", "Over time", lambda: _plots(run)),
+        ("time", "Over time", lambda: plots_section(run)),
         ("cluster", "Cluster", lambda: cluster(run)),
         ("leadership", "Leadership", lambda: leadership_section(run)),
         ("anomalies", "Violations", lambda: anomalies(run, found)),
+        ("operations", "Operations", lambda: operations_section(run)),
         ("logs", "Node logs", lambda: logs(run)),
         ("words", "Words", words),
     ]
@@ -117,16 +132,6 @@ def _guarded(anchor: str, title: str, make: Callable[[], str]) -> str:
     except Exception as e:  # noqa: BLE001 - one section must not take the others with it
         text = f"This part could not be made from what the run left behind ({type(e).__name__}: {e})."
         return section(anchor, title, f'<p class="empty">{esc(text, 400)}</p>')
-
-
-def _plots(run: Run) -> str:
-    if run.ops is None or not len(run.ops):
-        if not run.faults and not run.nodes:
-            return section("time", "Over time", '<p class="empty">The run recorded no operations.</p>')
-        note = "The run recorded no operations."
-    else:
-        note = f"{plural(len(run.ops), 'operation')} from {run.ops.source}, on one time axis."
-    return section("time", "Over time", _asset("plots.html"), note)
 
 
 def _uplot_script() -> str:

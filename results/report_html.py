@@ -21,7 +21,8 @@ NONE: Final = "\N{EN DASH}"  # stands where there is nothing to say
 outcome_names: Final = {OK: "ok", FAIL: "fail", INFO: "info"}
 _ansi: Final = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _unseen: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 
 

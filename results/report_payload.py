@@ -44,6 +44,7 @@ def payload(run: Run, found: list[Case], limit: int = LIMIT_BYTES) -> Payload:
     meta: dict[str, Any] = {
         "face": outcome_of(run),
         "until": run.until / 1e9,
+        "epoch": run.epoch_real_ns / 1e9 if run.epoch_real_ns is not None else None,
         "phases": [[plain(name, 40), time / 1e9] for name, time in run.phases[:100]],
         "faults": _faults(run),
         "nodes": [
