@@ -25,7 +25,7 @@ from results.report_case import Case, cases
 from results.report_checks import properties
 from results.report_cluster import cluster
 from results.report_data import read_run
-from results.report_html import esc, section
+from results.report_html import esc, section, shapes
 from results.report_leadership import leadership_section
 from results.report_logs import logs
 from results.report_meaning import meaning
@@ -117,7 +117,7 @@ def build(run_dir: Path) -> str:
             "name": esc(title_of(run), 120),
             "run": esc(run.run, 40),
             "links": links,
-            "main": "".join(body for _, _, body in bodies),
+            "main": shapes() + "".join(body for _, _, body in bodies),
             "version": esc(run.env.get("splitbrain") or "", 40),
             "meta": data.meta,
             "columns": data.columns,

@@ -34,8 +34,8 @@ def cluster(run: Run) -> str:
                 *last,
                 f'<span title="at {seconds(lag[1])}">{lag[0]:,}</span>' if lag else NONE,
                 esc(offsets.get(node.node) or NONE),
-                span(led),
-                span(down),
+                span(led) if led else NONE,
+                span(down) if down else NONE,
                 f"{node.samples:,}",
             )
         )
@@ -121,7 +121,7 @@ def _led(run: Run) -> str:
     changes = "".join(
         f"<li><span class=label>{_time(c.time)}</span><span><b>{esc(c.node, 60)}</b> leads"
         f"{f' in term {c.term}' if c.term is not None else ''}"
-        f"{f', after {esc(c.previous, 60)}' if c.previous else ''}</span></li>"
+        f"{f', after {esc(c.previous, 60)}' if c.previous and c.previous != c.node else ''}</span></li>"
         for c in run.leaders[:_rows]
     )
     lists = f'<ul class="evidence leaders">{changes}</ul>' if changes else ""

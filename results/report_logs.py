@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from results.report_data import Run
-from results.report_html import esc, plural, section
+from results.report_html import esc, esc_text, plural, section
 from results.report_log_files import Chunk
 from results.report_verdict import outcome_of
 from results.report_when import wall
@@ -38,7 +38,7 @@ def logs(run: Run) -> str:
 
 def _chunk(run: Run, chunk: Chunk) -> str:
     gap = f'<span class="gap">{chunk.before:,} bytes left out</span>' if chunk.before else ""
-    text = "\n".join(esc(line) for line in chunk.lines)
+    text = "\n".join(esc_text(line) for line in chunk.lines)
     if chunk.time is None:
         return f'{gap}<span class="chunk">{text}\n</span>'
     t = chunk.time / 1e9

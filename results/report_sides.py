@@ -101,33 +101,53 @@ def _during(op: FullOp, hold: Hold) -> bool:
 
 
 def _nodes(run: Run, case: Case, ops: list[FullOp]) -> str:
-    """The key's operations around the violation by node; with it who called themselves leader meanwhile."""
+    """The key's operations around the violation by who answered them: the primary, where answers tell it, else the
+    node that the client speaks to. With it who called themselves leader meanwhile."""
     times = case.times
+    if times is None:
+        return ""
     together = [
         (start, end, who)
-        for start, end, who in (overlapping_leaders(run.nodes) if times else [])
-        if times and start <= times[1] and end >= times[0]
+        for start, end, who in overlapping_leaders(run.nodes)
+        if start <= times[1] and end >= times[0]
     ]
-    nodes = list(dict.fromkeys(op.node for op in case.ops if op.node))
-    nodes += [n for _, _, who in together for n, _ in who if n not in nodes]
-    nodes = sorted(nodes[:_columns])
-    if len(nodes) < 2 or times is None:
-        return ""
-    near = [op for op in ops if op.node in nodes and op.outcome != FAIL]
+    near = [op for op in ops if op.outcome != FAIL]
     inside = [op for op in near if op.started <= times[1] and (op.ended or times[1]) >= times[0]]
-    rows = [_row(case, op, nodes.index(op.node or ""), [], op.started) for op in inside]
-    told = "operations that did not fail, by the node that their client speaks to"
+    primaries = list(dict.fromkeys(p for op in inside if (p := _primary(op))))
+    if len(primaries) > 1:
+        head, told = primaries, "operations by the primary that answered them"
+        title = "Two primaries side by side" if len(primaries) == 2 else "Primaries side by side"
+    else:
+        head = list(dict.fromkeys(op.node for op in case.ops if op.node))
+        head = sorted(head + [n for _, _, who in together for n, _ in who if n not in head])
+        told = "operations that did not fail, by the node that their client speaks to"
+        title = "Two sides at once" if together else "Side by side"
+    head = head[:_columns]
+    if len(head) < 2:
+        return ""
+    sides_of = [(op, _primary(op) if len(primaries) > 1 else op.node or "") for op in inside]
+    rows = [_row(case, op, head.index(side), [], op.started) for op, side in sides_of if side in head]
     if together:
         start, end, who = together[0]
         names = " and ".join(n for n, _ in who)
         told = f"{names} both called themselves leader from {seconds(start)} to {seconds(end)}; {told}"
-    return _table("Two sides at once" if together else "Side by side", told, nodes, rows)
+    return _table(title, told, [f"primary {h}" for h in head] if len(primaries) > 1 else head, rows)
+
+
+def _primary(op: FullOp) -> str:
+    """The primary that an answer names, or an empty text."""
+    if "primary" not in op.ext:
+        return ""
+    try:
+        return str(msgspec.json.decode(op.ext).get("primary") or "")
+    except (msgspec.DecodeError, AttributeError):
+        return ""
 
 
 def _row(case: Case, op: FullOp, place: int, held: list[bool], at: int) -> tuple[bool, int, list[str], bool]:
     """(whether the violation names it, its column, its cells, whether several held)."""
     named = any(op.invoke == shown.invoke for shown in case.ops)
-    text = esc(op_text(op.f, op.asked, op.answered, op.outcome), 120)
+    text = esc(op_text(op.f, op.asked, op.answered, op.outcome), 48)
     sign = shape(outcome_names[op.outcome], outcome_names[op.outcome])
     name = f"<b>{text}</b>" if named else text
     cell = f'<span class="outcome o-{outcome_names[op.outcome]}">{sign}</span><code>{name}</code>'

@@ -11,7 +11,7 @@ from typing import Any, Final
 from results.report_case import Case, Shown, shown_op
 from results.report_data import Run, as_dict, as_int, as_list
 from results.report_html import esc, plural, seconds, table
-from results.report_ops import canonical
+from results.report_ops import FAIL, canonical
 from results.report_words import term
 
 _last: Final = 8  # steps that stand open, the others fold away
@@ -91,11 +91,15 @@ def _row(number: int, op: Shown, state: str) -> tuple[str, ...]:
         if start is None
         else f'<a href="#time" data-seconds="{start / 1e9:.6f}">{seconds(start)}</a>'
     )
+    # Such a failure is evidence: at that step the object held something else.
+    failed = (
+        f" <span class=note>failed: {esc(op.error or 'mismatch', 60)}</span>" if op.outcome == FAIL else ""
+    )
     return (
         f"{number:,}",
         at,
         esc(op.process, 40),
         esc(op.node, 60),
-        f"<code>{esc(op.text, 200)}</code>",
+        f"<code>{esc(op.text, 200)}</code>{failed}",
         f"<code>{esc(state, 80)}</code>",
     )
