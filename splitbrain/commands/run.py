@@ -71,6 +71,7 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Known findings: a run with no others does not fail."),
     ] = None,
+    run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
     *,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave a cluster that failed standing, for exec and logs.")
@@ -86,6 +87,10 @@ def run(
     offline: Offline = False,
 ) -> int:
     """Run a cluster under load and faults, and judge its history."""
+    if run_id is not None:  # a campaign's: it ends with whoever has started it
+        from splitbrain.running import end_with_starter
+
+        end_with_starter(repeat)
     import msgspec
 
     from harness.core.errors import SplitbrainError
@@ -120,7 +125,7 @@ def run(
         if not spec.addresses:
             exact = running.exact_version(spec, offline=offline)
             planned = [msgspec.structs.replace(s, version=exact) for s in planned]
-        ended = running.run_all(planned, out, json=json, baseline=known)
+        ended = running.run_all(planned, out, json=json, baseline=known, run=run_id)
     except SplitbrainError as e:
         return fail(str(e), e.exit_code, json=json, spec=spec)
     from harness.core.exits import overall
