@@ -13,6 +13,7 @@ was cut off. So a worker's death shows as such, is never a pass, and its cell ge
 from __future__ import annotations
 
 import socket
+from importlib import import_module
 from typing import Any, Final
 
 from harness.core.errors import InfrastructureError, UsageError
@@ -33,14 +34,14 @@ class Workers:
 
     def __init__(self, address: str) -> None:
         try:
-            from distributed import Client
+            distributed: Any = import_module("distributed")
         except ImportError:
             raise UsageError(
                 "--dask needs Dask distributed, which is not installed; install `splitbrain[dask]` here and on the"
                 " workers"
             ) from None
         try:
-            self._client: Any = Client(address, timeout=_connect_s, set_as_default=False)
+            self._client = distributed.Client(address, timeout=_connect_s, set_as_default=False)
         except (OSError, ValueError) as e:
             raise InfrastructureError(
                 f"cannot reach the Dask scheduler at {address}: {e}; is it running?"
