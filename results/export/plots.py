@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from harness.core.errors import UsageError
 from results.export import Source
-from results.report_anomaly import cases
+from results.report_case import cases
 from results.report_data import Run
 from results.report_html import plain
 from results.report_payload import bins

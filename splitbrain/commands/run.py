@@ -134,9 +134,7 @@ def run(
         if not spec.addresses:
             exact = running.exact_version(spec, offline=offline)
             planned = [msgspec.structs.replace(s, version=exact) for s in planned]
-        ended = running.run_all(
-            planned, out, json=json, baseline=known, each=telling.add, run=run_id
-        )
+        ended = running.run_all(planned, out, json=json, baseline=known, each=telling.add, run=run_id)
     except SplitbrainError as e:
         telling.failed(error_results(str(e), spec))
         return fail(str(e), e.exit_code, json=json, spec=spec)
