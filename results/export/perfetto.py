@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from results.export import Source, summary
 from results.export.operations import Operation, operations
-from results.report_anomaly import cases
+from results.report_case import cases
 from results.report_data import Run
 from results.report_html import json_text, key_text, op_text, outcome_names, plain
 

@@ -74,6 +74,7 @@ def run(
     junit: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the checks of the runs as JUnit XML.")
     ] = None,
+    run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
     *,
     keep: Annotated[
         bool, typer.Option("--keep", help="Leave a cluster that failed standing, for exec and logs.")
@@ -89,6 +90,10 @@ def run(
     offline: Offline = False,
 ) -> int:
     """Run a cluster under load and faults, and judge its history."""
+    if run_id is not None:  # a campaign's: it ends with whoever has started it
+        from splitbrain.running import end_with_starter
+
+        end_with_starter(repeat)
     import msgspec
 
     from harness.core.errors import SplitbrainError
@@ -129,7 +134,7 @@ def run(
         if not spec.addresses:
             exact = running.exact_version(spec, offline=offline)
             planned = [msgspec.structs.replace(s, version=exact) for s in planned]
-        ended = running.run_all(planned, out, json=json, baseline=known, each=telling.add)
+        ended = running.run_all(planned, out, json=json, baseline=known, each=telling.add, run=run_id)
     except SplitbrainError as e:
         telling.failed(error_results(str(e), spec))
         return fail(str(e), e.exit_code, json=json, spec=spec)
