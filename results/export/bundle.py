@@ -32,7 +32,7 @@ from results.export import Source
 from results.export._readme import readme, reproduce
 from results.redaction import Redactor, secret_values
 from results.report import write_report
-from results.report_anomaly import Case, cases
+from results.report_case import Case, cases
 from results.report_data import read_run
 from results.report_ops import canonical
 from results.rundir import run_id
