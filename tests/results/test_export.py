@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import HistoryError, UsageError
+from harness.core.errors import HistoryError, InfrastructureError, UsageError
 from results.export import FORMS, Form
-from splitbrain.exporting import export
+from splitbrain.exporting import export, form_of
 from splitbrain.runner import check
 from tests.splitbrain.helpers import command
 
@@ -208,13 +208,15 @@ def test_from_the_shell(run: Path, tmp_path: Path) -> None:
     done = command("export", "fjegfk", "--csv", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith('"invoke","complete"')
-    done = command("export", "fjegfk", "--csv", "--out", ".", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "expected a file, such as etcd-register-fjegfk.csv" in done.stderr
-    done = command("export", "fjegfk", "--csv", "--junit", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "one form, and was given --csv and --junit" in done.stderr
+    done = command("export", "fjegfk", "--bundle", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "etcd-register-fjegfk.tar.gz\n")
+
+
+def test_requests_that_cannot_be_met(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected a file, such as .*etcd-register-fjegfk\.csv"):
+        export(run, BY_NAME["csv"], tmp_path)
+    with pytest.raises(UsageError, match="one form, and was given --csv and --junit"):
+        form_of({"csv": True, "junit": True})
     (tmp_path / "file").touch()
-    done = command("export", "fjegfk", "--csv", "--out", "file/x.csv", cwd=tmp_path)
-    assert done.returncode == 4
-    assert "choose another file with --out" in done.stderr
+    with pytest.raises(InfrastructureError, match="choose another file with --out"):
+        export(run, BY_NAME["csv"], tmp_path / "file" / "x.csv")
