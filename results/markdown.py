@@ -1,6 +1,6 @@
 """Results objects as Markdown: what a CI server shows of a step, and what goes into an issue.
 
-A pure function. What a system wrote is text in it: no link, no image, no markup, no mention of anybody.
+A pure function. What a system wrote is text in it: no image, no markup, no mention of anybody.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from results.report_html import json_text, key_text, plain
 RUNS: Final = 200  # rows of the table
 _findings: Final = 10  # told at length
 _signs: Final = {"valid": "✅", "invalid": "❌", "unknown": "❔", "error": "⚠️"}
-_marks: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@$-])")
+_marks: Final = re.compile(r"([\\`*_\[\]<>#!|~&@$])")
 
 
 def text(value: Any, limit: int = 600) -> str:

@@ -180,5 +180,5 @@ def _sums(run_dir: Path) -> dict[str, Any]:
 
 def refuse_itself(run_dir: Path, out: Path) -> None:
     """Raises: UsageError when the repeats would be written into the recorded run."""
-    if out.resolve() == run_dir.resolve() or run_dir.resolve() in out.resolve().parents:
+    if out.resolve() == run_dir.resolve():
         raise UsageError(f"--out {out} is the recorded run itself; expected a folder of its own")

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+ACTIONS: Final = "GITHUB_ACTIONS"
+SUMMARY: Final = "GITHUB_STEP_SUMMARY"
 _annotations: Final = 10  # of a kind, which is what GitHub shows of a step
 _bytes: Final = 900_000  # of a step's summary, of which GitHub takes a mebibyte
 _chars: Final = 4000
@@ -58,10 +60,10 @@ class Telling:
     def end(self) -> None:
         """The summary and the annotations of all, where GitHub asks for them."""
         runs = self.results or [self.first]
-        if os.environ.get("GITHUB_ACTIONS") == "true":
+        if os.environ.get(ACTIONS) == "true":
             sys.stderr.write("".join(f"{line}\n" for line in notices(runs)))
             sys.stderr.flush()
-        if place := os.environ.get("GITHUB_STEP_SUMMARY"):
+        if place := os.environ.get(SUMMARY):
             from results.markdown import summary
 
             text = summary(runs, self.planned).encode("utf-8", "replace")[:_bytes].decode("utf-8", "ignore")

@@ -61,6 +61,7 @@ FORMS: Final = (
     Form("junit", "The checks as JUnit XML.", "xml", run_only=True),
     Form("svg", "Latency and rate over time, with the faults.", "svg", extra=("plots", "matplotlib")),
     Form("png", "The same as a picture.", "png", binary=True, extra=("plots", "matplotlib")),
+    Form("bundle", "One archive for the system's maintainers.", "tar.gz", binary=True, run_only=True),
 )
 
 
