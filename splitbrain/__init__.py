@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from harness.core.system import Install, LogEvent, Promise, Status, System
     from harness.core.versions import Source, Versions
     from harness.core.workload import Workload, WorkloadFactory
+    from results.findings import Finding
+    from splitbrain.asking import RunResult
 
 PACKAGES: Final = ("harness", "clusters", "nemesis", "checkers", "workloads", "results")
 PROJECT_VARIABLE: Final = "SPLITBRAIN_PROJECT"
@@ -73,6 +75,8 @@ _homes: Final = {
     "harness.core.system": "Install LogEvent Promise Status System",
     "harness.core.versions": "Source Versions",
     "harness.core.workload": "Workload WorkloadFactory",
+    "results.findings": "Finding",
+    "splitbrain.asking": "RunResult",
 }
 _home_of: Final = {name: module for module, names in _homes.items() for name in names.split()}
 
@@ -95,6 +99,7 @@ __all__ = [
     "Evidence",
     "Fault",
     "FaultContext",
+    "Finding",
     "Generator",
     "History",
     "HistoryError",
@@ -118,6 +123,7 @@ __all__ = [
     "Provider",
     "Reply",
     "Result",
+    "RunResult",
     "Shaping",
     "Source",
     "Spec",
