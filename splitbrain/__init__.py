@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from harness.core.workload import Workload, WorkloadFactory
     from results.findings import Finding
     from splitbrain.asking import RunResult
+    from splitbrain.live import Injected, LiveClient, LiveCluster, Outcome
 
 PACKAGES: Final = ("harness", "clusters", "nemesis", "checkers", "workloads", "results")
 PROJECT_VARIABLE: Final = "SPLITBRAIN_PROJECT"
@@ -77,6 +78,7 @@ _homes: Final = {
     "harness.core.workload": "Workload WorkloadFactory",
     "results.findings": "Finding",
     "splitbrain.asking": "RunResult",
+    "splitbrain.live": "Injected LiveClient LiveCluster Outcome",
 }
 _home_of: Final = {name: module for module, names in _homes.items() for name in names.split()}
 
@@ -105,8 +107,11 @@ __all__ = [
     "HistoryError",
     "Indeterminate",
     "InfrastructureError",
+    "Injected",
     "Install",
     "Interrupted",
+    "LiveClient",
+    "LiveCluster",
     "LogEvent",
     "Mismatch",
     "MissingCapability",
@@ -115,6 +120,7 @@ __all__ = [
     "NodeFailed",
     "Op",
     "Option",
+    "Outcome",
     "Pending",
     "Place",
     "Plan",

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -62,6 +62,15 @@ class RunResult:
         self._results = dict(results)
         self._code = exit_code
         self.judged = False
+
+    def peek(self) -> dict[str, Any]:
+        """The whole object, for who does not judge by it."""
+        return self._results
+
+    @property
+    def code(self) -> int:
+        """`exit_code`, for who does not judge by it."""
+        return self._code
 
     @property
     def verdict(self) -> str:
@@ -152,6 +161,31 @@ def arguments(asked: Mapping[str, Any], out: Path, base: Path) -> list[str]:
     return [*words, "--out", str(out), "--json"]
 
 
+def flags(asked: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """What was asked for as `splitbrain.spec.resolve` takes it, for a cluster without load of its own.
+
+    Raises: UsageError for what cannot be asked for, or not of such a cluster.
+    """
+    arguments(asked, base, base)
+    given = {name: value for name, value in asked.items() if value is not None and value != {}}
+    for name in ("time_s", "rate", "concurrency", "baseline", "fail_fast", "limit_s"):
+        if name in given:
+            raise UsageError(
+                f"{name} = {given[name]!r}: a cluster has no load but the test's own; leave it out"
+            )
+    if "/" in (system := str(given.get("system", ""))) or system.endswith(".toml"):
+        given["system"] = _path(system, base)
+    if "options" in given:
+        given["opt"] = given.pop("options")
+    given.pop("spec", None)
+    return given
+
+
+def spec_file(asked: Mapping[str, Any], base: Path) -> Path | None:
+    """The spec file that was asked for."""
+    return None if asked.get("spec") is None else Path(_path(asked["spec"], base))
+
+
 def _path(given: Any, base: Path) -> str:
     """A path that a test names, from the folder that the test stands in."""
     if not isinstance(given, str | os.PathLike):
@@ -187,7 +221,7 @@ def run(words: Sequence[str], home: Path, limit_s: float) -> tuple[dict[str, Any
     try:
         said, talk = _until(child, limit_s)
     except BaseException:
-        _end(child)
+        end(child, lambda wait_s: child.communicate(timeout=wait_s))
         raise
     try:
         results: dict[str, Any] = json.loads(said)
@@ -219,14 +253,15 @@ def _until(child: subprocess.Popen[str], limit_s: float) -> tuple[str, str]:
     try:
         return child.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        _end(child)
+        end(child, lambda wait_s: child.communicate(timeout=wait_s))
         raise InfrastructureError(
             f"the run did not end within {limit_s:g} s and was ended; limit_s= gives it longer"
         ) from None
 
 
-def _end(child: subprocess.Popen[str]) -> None:
-    """Ask a child to undo what it did and to end; after a second request it does so at once."""
+def end(child: subprocess.Popen[Any], wait: Callable[[float], object]) -> None:
+    """Ask a child to undo what it did and to end; after a second request it does so at once. `wait` waits for it, so
+    many seconds."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         if child.poll() is not None:
             return
@@ -234,7 +269,7 @@ def _end(child: subprocess.Popen[str]) -> None:
         deadline = time.monotonic() + _LAST_S
         while time.monotonic() < deadline:
             try:
-                child.communicate(timeout=1.0)
+                wait(1.0)
             except subprocess.TimeoutExpired:
                 continue
             except KeyboardInterrupt:  # once more: at once

@@ -15,6 +15,7 @@ import pytest
 
 if TYPE_CHECKING:
     from splitbrain.asking import RunResult
+    from splitbrain.live import LiveCluster
 
 _T = TypeVar("_T")
 _MARK = "consensus"
@@ -144,6 +145,34 @@ def run_test(request: pytest.FixtureRequest) -> RunResult:
     return _run(request.node).given
 
 
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Iterator[LiveCluster]:
+    """A started cluster for a test written by hand, as its marker asks for it: `.client()`, `.fault()`, `.check()` ...
+
+    At the end everything is undone and judged: a violation fails the test, unless it was expected."""
+    from splitbrain.live import LiveCluster
+
+    item = request.node
+    base, out = item.path.parent, _out(item.config)
+    again = f"again   {_again(item)}"
+
+    def start() -> LiveCluster:
+        from splitbrain.asking import flags, spec_file
+
+        asked = _asked(item)
+        return LiveCluster.start(spec_file(asked, base), out=out, **flags(asked, base))
+
+    made = _told(start, again)
+    try:
+        yield made
+    finally:
+        given = _told(made.close, again)
+    ended = _Made(given.peek(), given.code, given)
+    _describe(item, ended)
+    if ended.code == 1 and not given.judged:
+        pytest.fail(_failure(item, ended), pytrace=False)
+
+
 def _run(item: pytest.Item) -> _Made:
     """The run of a test, made once."""
     if _made in item.stash:
@@ -156,16 +185,16 @@ def _run(item: pytest.Item) -> _Made:
         lambda: asking.run(_arguments(item), item.config.rootpath, limit_s), f"again   {_again(item)}"
     )
     made = item.stash[_made] = _Made(results, code, asking.RunResult(results, code))
-    fields = ("verdict", "system", "version", "workload", "seed", "run", "command")
-    _note(item, {name: results[name] for name in fields} | {"report": made.given.report})
-    for finding in made.given.findings:
-        _note(item, {"finding": finding.signature})
+    _describe(item, made)
     return made
 
 
-def _note(item: pytest.Item, about: dict[str, Any]) -> None:
+def _describe(item: pytest.Item, made: _Made) -> None:
     """Properties of the test, which JUnit files have."""
-    item.user_properties += [(f"splitbrain.{name}", str(value)) for name, value in about.items()]
+    fields = ("verdict", "system", "version", "workload", "seed", "run", "command")
+    about = [(name, made.results[name]) for name in fields] + [("report", made.given.report)]
+    about += [("finding", finding.signature) for finding in made.given.findings]
+    item.user_properties += [(f"splitbrain.{name}", str(value)) for name, value in about]
 
 
 def _asked(item: pytest.Item) -> dict[str, Any]:
@@ -194,8 +223,11 @@ def _asked(item: pytest.Item) -> dict[str, Any]:
 def _arguments(item: pytest.Item) -> list[str]:
     from splitbrain.asking import arguments
 
-    out = Path(item.config.getoption("--splitbrain-out") or item.config.rootpath / "runs").absolute()
-    return arguments(_asked(item), out, item.path.parent)
+    return arguments(_asked(item), _out(item.config), item.path.parent)
+
+
+def _out(config: pytest.Config) -> Path:
+    return Path(config.getoption("--splitbrain-out") or config.rootpath / "runs").absolute()
 
 
 def _told(call: Callable[[], _T], *more: str) -> _T:
