@@ -108,6 +108,7 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     others: Sequence[Install] = ()
     helpers: Mapping[str, Sequence[str]] = {}
     early: Callable[[], str | None] | None = None
+    nemesis: Callable[..., Nemesis] = Nemesis
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -366,7 +367,7 @@ class _Run:
         journal, workload = self.journal, self.parts.workload
         plan = rate(self.spec.rate, workload.generator) if self.spec.rate else workload.generator
         load = self._scheduler(time_limit(self.spec.time_s, plan), self._seats(self.spec.concurrency))
-        nemesis = Nemesis(
+        nemesis = self.parts.nemesis(
             cluster=self.cluster,
             system=self.system,
             faults=self.parts.faults,

@@ -155,8 +155,7 @@ class Nemesis:
                 now = time.monotonic()
                 left = [(step, self._waited_for(step, now)) for step in self._waiting]
                 self._end_all()
-            for step, why in left:
-                self._skip(step, why, "never began")
+            self._left_over(left)
         except SplitbrainError as e:
             self.failure = e
             self._on_failure()
@@ -261,13 +260,29 @@ class Nemesis:
             return f"{late} {step.target} did not serve again after what it had before"
         return f"{late} {self._refused.get(step.n, 'other faults took the time')}"
 
-    def _skip(self, step: Step, why: str, what: str = "was left out") -> bool:
+    def _left_over(self, left: Sequence[tuple[Step, str]]) -> None:
+        """Tell of each step why it never began; for people, of those that follow such a one in one sentence."""
+        never = {step.n for step, _ in left}
+        chained = []
+        for step, why in left:
+            self._record_skipped(step, why)
+            if never.isdisjoint(step.follows):
+                self.notes.append(f"{_named(step)} never began: {why}")
+            else:
+                chained.append(_named(step))
+        if chained:
+            self.notes.append(f"nor did what follows: {', '.join(chained)}")
+
+    def _skip(self, step: Step, why: str) -> bool:
+        self._record_skipped(step, why)
+        self.notes.append(f"{_named(step)} was left out: {why}")
+        return True
+
+    def _record_skipped(self, step: Step, why: str) -> None:
         self._waiting.remove(step)
         self._over.add(step.n)
         said = {"step": step.n, "family": step.family, "target": step.target, "says": why}
         self._ledger.append({"event": "skipped", "time": self._journal.now(), **said})
-        self.notes.append(f"{step.family}:{step.target} (step {step.n}) {what}: {why}")
-        return True
 
     def _begin(self, step: Step) -> str | None:
         """Plan, and if it goes together with what is in force, apply; else why it does not."""
@@ -364,6 +379,10 @@ class Nemesis:
             evidence = Evidence(phase=phase, effect=effect, says=f"could not be measured: {e}")
         self._ledger.evidence(self._journal.now(), plan.fault, evidence)
         return evidence
+
+
+def _named(step: Step) -> str:
+    return f"{step.family}:{step.target} (step {step.n})"
 
 
 def roles(cluster: Cluster, system: System, wait_s: float = _ASK_S) -> dict[str, Status]:

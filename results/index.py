@@ -98,7 +98,7 @@ def refresh(root: Path) -> int:
     with transaction(root) as db:
         known = dict(db.execute("select path, stamp from runs").fetchall())
     found: dict[str, tuple[Path, str]] = {}
-    for path in run_dirs(root):
+    for path in _named_dirs(root):
         name = path.relative_to(root).as_posix()
         stamp = _stamp(path)
         if stamp != _nothing or is_run(path):
@@ -190,6 +190,16 @@ def read_row(root: Path, run_dir: Path) -> Row | None:
         p50_ms=_number(latency.get("p50")),
         p99_ms=_number(latency.get("p99")),
     )
+
+
+def _named_dirs(root: Path) -> Iterator[Path]:
+    """The directories where a run's would be, without names that are no text: no run of ours has one."""
+    for path in run_dirs(root):
+        try:
+            path.relative_to(root).as_posix().encode()
+        except UnicodeEncodeError:
+            continue
+        yield path
 
 
 _nothing: Final = "- -"  # the stamp of a directory that has neither file
@@ -294,7 +304,7 @@ def _prepare(db: sqlite3.Connection) -> bool:
 def _fill(db: sqlite3.Connection, root: Path) -> int:
     db.execute("delete from runs")
     count = 0
-    for path in run_dirs(root):
+    for path in _named_dirs(root):
         stamp = _stamp(path)
         row = read_row(root, path)
         if row is not None:

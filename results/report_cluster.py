@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from results.report_data import NodeHistory, Run, as_dict, as_int, as_list
 from results.report_html import NONE, Html, count, esc, plural, seconds, section, span, table
+from results.report_leadership import leadership_part
 from results.report_words import term
 
 _rows: Final = 200
@@ -46,7 +47,7 @@ def cluster(run: Run) -> str:
         Html(f"#{term('clock offset')}"), "#led for", "#no answer for", "#samples",
     )  # fmt: skip
     body = table(head, rows, "nodes", "Nodes, as they last said") + _progress(run)
-    body += _together(run) + _led(run) + _events(run)
+    body += _together(run) + _led(run) + leadership_part(run) + _events(run)
     return section(
         "cluster", "Cluster", body, "As the sampler asked each node, once a second and at each change."
     )

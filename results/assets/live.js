@@ -36,7 +36,7 @@ function picture(title, unit, names, columns, data, from, to) {
   const x = (s) => LEFT + ((s - from) / Math.max(1, to - from)) * (W - LEFT);
   const all = data.flatMap((row) => columns.map((c) => row[c])).filter((v) => v != null);
   const most = Math.max(1e-9, ...all), power = 10 ** Math.floor(Math.log10(most));
-  const top = [1, 2, 5, 10].map((k) => k * power).find((v) => v >= most * 0.9999);
+  const top = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((k) => k * power).find((v) => v >= most * 0.9999);
   const y = (v) => H - (v / top) * (H - 10);
   for (const band of bands) {
     const left = Math.max(x(band.from_s), LEFT), right = x(Math.min(band.to_s == null ? to : band.to_s, to));

@@ -136,9 +136,11 @@ function makeTable(ops, timeline) {
       $("plots").scrollIntoView({ block: "start" });
       $("plots").focus({ preventScroll: true });
     } else if (to !== undefined && count) {
-      timeline.pick(opAt(clamp(at < 0 ? Math.floor(topRow()) : to, 0, count - 1)));
+      const fresh = at < 0 && !/Home|End/.test(event.key);
+      timeline.pick(opAt(clamp(fresh ? Math.ceil(topRow()) : to, 0, count - 1)));
     } else return;
     event.preventDefault();
+    event.stopPropagation(); // what was pressed here is not meant for the plots
   });
   document.addEventListener("splitbrain:time", (event) => { // an operation comes into sight; a moment brings those around it
     const { seconds, op } = event.detail;

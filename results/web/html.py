@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -65,7 +66,9 @@ def name_of(row: Row) -> str:
 
 def address(kind: str, path: str, *more: str) -> str:
     """`/kind/path/more`, fit for an attribute."""
-    return esc("/" + "/".join(quote(part, safe="") for part in (kind, *path.split("/"), *more)), 4000)
+    return esc(
+        "/" + "/".join(quote(os.fsencode(part), safe="") for part in (kind, *path.split("/"), *more)), 4000
+    )
 
 
 def query(base: Mapping[str, Any], **changes: Any) -> str:

@@ -7,6 +7,7 @@ time on each, headers that keep a browser from taking text for a program.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -156,6 +157,14 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def site(self) -> Site:
         return self.server.site
+
+    def finish(self) -> None:
+        """Close both directions; what could not be sent to who has left is lost with them."""
+        try:
+            with contextlib.suppress(OSError):
+                super().finish()
+        finally:
+            self.rfile.close()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class names it
         """Nothing: addresses may carry a token."""
