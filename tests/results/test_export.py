@@ -204,6 +204,22 @@ def test_a_history_that_breaks_the_format_is_refused_with_its_line(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_jepsens_histories_are_exported_too(tmp_path: Path) -> None:
+    path = tmp_path / "history.edn"
+    path.write_text(
+        "{:process 0, :type :invoke, :f :write, :value [:x 1]}\n; a word\n"
+        "{:process 0, :type :ok, :f :write, :value [:x 1]}\n{:process 1, :type :ok, :f :read, :value [:x 1]}\n"
+    )
+    with pytest.raises(HistoryError, match=r"history\.edn, line 4: process 1 completes read .ok. without"):
+        export(path, BY_NAME["csv"], tmp_path / "out", keyed=True)
+    path.write_text("\n".join(path.read_text().splitlines()[:3]))
+    export(path, BY_NAME["csv"], tmp_path / "out", keyed=True)
+    (row,) = csv.DictReader((tmp_path / "out").read_text().splitlines())
+    assert (row["key"], row["value"], row["outcome"]) == ('"x"', "1", "ok")
+    with pytest.raises(UsageError, match="has this form already"):
+        export(path, BY_NAME["jepsen"], tmp_path / "out")
+
+
 def test_from_the_shell(run: Path, tmp_path: Path) -> None:
     done = command("export", "fjegfk", "--csv", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
