@@ -15,7 +15,7 @@ from harness.core.errors import HistoryError, InfrastructureError, UsageError
 from results.export import FORMS, Form
 from splitbrain.exporting import export, form_of
 from splitbrain.runner import check
-from tests.splitbrain.helpers import command
+from tests.splitbrain.helpers import ROOT, command
 
 KEPT = Path(__file__).resolve().parents[1] / "data" / "format-1"
 BY_NAME = {form.name: form for form in FORMS}
@@ -226,6 +226,17 @@ def test_from_the_shell(run: Path, tmp_path: Path) -> None:
     assert done.stdout.startswith('"invoke","complete"')
     done = command("export", "fjegfk", "--bundle", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "etcd-register-fjegfk.tar.gz\n")
+
+
+def test_a_reader_that_goes_early_is_no_failure(tmp_path: Path) -> None:
+    events = [op(0, kind, "write", "x" * 100) for _ in range(2000) for kind in ("invoke", "ok")]
+    path = write(tmp_path / "long.jsonl", *events)
+    argv = [sys.executable, "-P", "-m", "splitbrain", "export", str(path), "--csv"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b'"invoke"')
+        process.stdout.close()
+        assert process.wait(60) == 0
 
 
 def test_requests_that_cannot_be_met(run: Path, tmp_path: Path) -> None:
