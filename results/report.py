@@ -26,7 +26,6 @@ from results.report_checks import properties
 from results.report_cluster import cluster
 from results.report_data import read_run
 from results.report_html import esc, section, shapes
-from results.report_leadership import leadership_section
 from results.report_logs import logs
 from results.report_meaning import meaning
 from results.report_payload import Payload, payload
@@ -92,7 +91,6 @@ def build(run_dir: Path) -> str:
         ("meaning", "Was it meaningful?", lambda: meaning(run)),
         ("time", "Over time", lambda: plots_section(run)),
         ("cluster", "Cluster", lambda: cluster(run)),
-        ("leadership", "Leadership", lambda: leadership_section(run)),
         ("anomalies", "Violations", lambda: anomalies(run, found)),
         ("operations", "Operations", lambda: operations_section(run)),
         ("logs", "Node logs", lambda: logs(run)),
