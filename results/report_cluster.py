@@ -170,7 +170,7 @@ def _progress(run: Run) -> str:
         dash = _dashes[number % len(_dashes)]
         step = max(1, len(node.points) // 400)
         line = " ".join(at(t, a) for t, _, a in node.points[::step])
-        name = esc(node.node, 40)
+        name = esc(node.node, 24)
         parts.append(f'<polyline points="{line}" stroke-dasharray="{dash}"><title>{name}</title></polyline>')
         sample = f'<line x1="0" x2="26" y1="6" y2="6" stroke-dasharray="{dash}"/>'
         keys.append(f'<span><svg viewBox="0 0 26 12" aria-hidden="true">{sample}</svg>{name}</span>')

@@ -72,7 +72,7 @@ def _holders(case: Case, ops: list[FullOp]) -> str:
     mine = sorted(mine, key=lambda h: h.start)[-_columns:]
     if not mine:
         return ""
-    head = [f"{h.node or 'process'} · {h.process}, token {h.token}" for h in mine]
+    head = [f"{h.node or '?'} · process {h.process}, token {h.token}" for h in mine]
     begin, end = min(h.start for h in mine), max(h.end for h in mine)
     rows = []
     for op in ops:
