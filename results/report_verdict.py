@@ -54,7 +54,8 @@ def hero(run: Run, found: Sequence[Case] = ()) -> str:
         tags.append("interrupted")
     expect = run.results.get("expect") or (run.spec.get("expect") if run.results else None)
     if expect:
-        tags.append("as expected" if run.results.get("verdict") == expect else f"expected {expect}")
+        met = run.results.get("verdict") == expect and not run.results.get("unmet")
+        tags.append("as expected" if met else f"expected {expect}")
     marks = "".join(f'<span class="tag">{esc(tag)}</span>' for tag in tags)
     sign = shape({"unfinished": "unknown"}.get(face, face))
     return (
