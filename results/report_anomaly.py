@@ -50,7 +50,7 @@ def _case(run: Run, case: Case, number: int) -> str:
     )
     return (
         f'<article class="case" id="case-{number}"><h3>{shape("invalid")}{esc(case.check)} '
-        f"<span>of key</span> {esc(key_text(case.key), 200)}"
+        f"{f'<span>of key</span> {esc(key_text(case.key), 200)}' if case.key is not None else ''}"
         f"{f' <code>{esc(case.kind, 60)}</code>' if case.kind else ''}</h3>"
         f'<p class="explanation">{esc(case.explanation)}</p>{_facts(run, case)}{_buttons(case, number)}'
         f"{''.join(map(_panel, panels))}</article>"

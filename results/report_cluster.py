@@ -47,7 +47,7 @@ def cluster(run: Run) -> str:
         Html(f"#{term('clock offset')}"), "#led for", "#no answer for", "#samples",
     )  # fmt: skip
     body = table(head, rows, "nodes", "Nodes, as they last said") + _progress(run)
-    body += _together(run) + _led(run) + leadership_part(run) + _events(run)
+    body += _together(run) + (leadership_part(run) or _led(run)) + _events(run)
     return section(
         "cluster", "Cluster", body, "As the sampler asked each node, once a second and at each change."
     )

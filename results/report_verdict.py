@@ -102,8 +102,9 @@ def _five_answers(run: Run, found: Sequence[Case]) -> str:
     case = found[0]
     said = "" if case.explanation in str(run.results.get("reason")) else f"<p>{esc(case.explanation)}</p>"
     by = "".join(f"<li>{_by(op)}</li>" for op in _few(case))
+    of = f" of key <b>{esc(key_text(case.key), 80)}</b>" if case.key is not None else ""
     rows = [
-        ("violated", f"<b>{esc(case.check)}</b> of key <b>{esc(key_text(case.key), 80)}</b>"),
+        ("violated", f"<b>{esc(case.check)}</b>{of}"),
         ("by", f"<ul>{by}</ul>" if by else "no operation: it is in the logs or the nodes' own state"),
         ("on", f"<b>{esc(', '.join(case.nodes), 200)}</b>" if case.nodes else ""),
     ]

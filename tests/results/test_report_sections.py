@@ -212,6 +212,21 @@ def test_a_lost_element_has_its_life_told(tmp_path: Path) -> None:
     assert kinds == ["sent", "acknowledged", "seen", "missing"]
 
 
+def test_an_id_that_was_handed_out_twice_says_to_whom(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "invalid", ops=60)
+    history(
+        run,
+        (0.01, 0.02, 1, "generate", None, None, 7, "ok", "n1"),
+        (0.03, 0.04, 2, "generate", None, None, 8, "ok", "n1"),
+        (0.05, 0.06, 3, "generate", None, None, 7, "ok", "n2"),
+    )
+    violation(run, "unique-ids", "duplicate", None, window(run, (0, 1), (4, 5)), "7 was handed out twice")
+    path = write_report(run)
+    text = part(Page(path), "anomalies")
+    assert "handed out 0.020 s 1 n1 generate → 7 handed out 0.060 s 3 n2 generate → 7" in text
+    assert answers(path)["violated"] == "unique-ids"
+
+
 def test_holders_stand_side_by_side_where_they_overlap(tmp_path: Path) -> None:
     run = make_run(tmp_path, "invalid", ops=60)
     history(
