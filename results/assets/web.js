@@ -49,6 +49,10 @@ function choose(box) {
     const gone = chosen.shift();
     for (const other of document.querySelectorAll("#found input[name=r]")) if (other.value === gone) other.checked = false;
   }
+  tell();
+}
+
+function tell() {
   const button = compare.querySelector("button");
   button.disabled = chosen.length !== 2;
   button.textContent = chosen.length === 1 ? "Choose one more" : "Compare two";
@@ -86,6 +90,7 @@ if (compare) {
   compare.addEventListener("submit", (e) => { e.preventDefault(); if (chosen.length === 2) location.assign(compareAddress()); });
   document.addEventListener("change", (e) => { if (e.target.name === "r") choose(e.target); });
   for (const box of document.querySelectorAll("#found input[name=r]:checked")) choose(box);
+  tell();
   setInterval(() => { // what goes on changes
     if (!document.hidden && document.querySelector("tr[data-state=running]")) show(location.pathname + location.search);
   }, 5000);

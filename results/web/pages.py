@@ -61,7 +61,7 @@ def runs_page(found: Found, asked: Query, root: Path, state_of: StateOf) -> str:
         )
     body = (
         '<section class="list" aria-label="Runs"><div class="bar-top"><h1 class="title">Runs</h1>'
-        '<form id="compare" action="/compare" class="compare"><button disabled data-needs="2">Compare two'
+        '<form id="compare" action="/compare" class="compare"><button>Compare two'
         "</button></form>"
         f"</div>{filters(found, asked)}<div"
         f" id=found>{_table(found, asked, base, state_of)}{_pager(found, base)}</div>"
