@@ -45,7 +45,7 @@ def make(root: Path, count: int) -> None:
         }
         detail = {"latency_ms": {"p50": 1.0 + n % 7, "p99": 20.0 + n % 31, "max": 400.0}}
         results = {
-            "format": 1, **about, "verdict": VERDICTS[n % 6], "reason": f"what was found in run {n}", "started": started,
+            "format": 1, **about, "verdict": VERDICTS[n % 6], "reason": f"what run {n} found", "started": started,
             "ops": 4000 + n, "seconds": 30.0, "faults": {"partition": {"applied": 3}, "kill": {"applied": 2}},
             "leadership": {"elections": n % 9}, "rate": {"achieved": 199.0},
             "checks": {"operations": {"verdict": "valid", "detail": detail}},
