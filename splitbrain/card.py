@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.leadership import sentence as leadership
-from splitbrain import kept
+from splitbrain import baseline, kept
 
 _style: Final = {
     "valid": ("✔", "VALID", "green"),
@@ -110,6 +110,7 @@ def _body(results: Mapping[str, Any]) -> RenderableType:
     parts += [Text(f"observation: {text}", style="cyan") for text in _some(results.get("observations") or ())]
     if shares := results.get("sensitivity"):
         parts.append(Text(_sensitivity(shares), "dim"))
+    parts += [Text(text, style="cyan") for text in baseline.lines(results)]
     parts += [Text(f"! {text}", style="yellow") for text in results.get("warnings") or ()]
     parts += [Text(f"note: {text}", style="dim") for text in results.get("caveats") or ()]
     return Group(*parts)

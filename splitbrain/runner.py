@@ -31,7 +31,7 @@ from harness.core.exits import INTERRUPTED, VALID, exit_code
 from harness.core.ledger import FaultRecord, read_faults, read_resources
 from harness.core.results import blank, failed
 from harness.core.spec import Spec
-from splitbrain import alive, kept, registry
+from splitbrain import alive, expecting, kept, registry
 from splitbrain.foreign import also_edn
 
 if TYPE_CHECKING:
@@ -45,14 +45,16 @@ _OBSERVED: Final = 20  # observations of one check that are told
 _GRACE_S = 10.0  # a checker that overstays its own limit by this much is given up
 
 
-def main() -> None:
-    """Run the spec of the run directory named on the command line; the exit code says how it went."""
+def main(alter: Callable[[Any, Any], Any] = lambda parts, _stop: parts) -> None:
+    """Run the spec of the run directory named on the command line; the exit code says how it went. `alter` may put
+    other parts into the run, before anything is started."""
     run_dir = Path(sys.argv[1])
     alive.hold(run_dir)
     spec = msgspec.json.decode((run_dir / "spec.json").read_bytes(), type=Spec)
     try:
         registry.adopt_again(spec, run_dir)
         parts, stop, slot = _parts(run_dir, _apart(run_dir, spec))
+        parts = alter(parts, stop)
     except SplitbrainError as e:
         results = _without_a_history(spec, run_dir, str(e))
         if isinstance(e, Interrupted):
@@ -356,6 +358,7 @@ def judge(
             *lateness.warnings(history, end.get("lag_ms", {}), pace, admission),
         ],
     }
+    results["unmet"] = expecting.unmet(results, spec.expect_found)
     if model is not None:  # what was found under another model says nothing about this one
         return results
     whole = error is None and not interrupted
@@ -368,14 +371,19 @@ def conclude(run_dir: Path, results: Mapping[str, Any]) -> None:
     from results import index
     from results.report import write_report
 
-    part = run_dir / "results.json.part"
-    part.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
-    part.replace(run_dir / "results.json")
+    write_results(run_dir, results)
     for what, write in (("report", write_report), ("index", index.add)):
         try:
             write(run_dir)
         except Exception:  # noqa: BLE001 - a plot that fails never touches the verdict
             print(f"the {what} could not be written:\n{traceback.format_exc()}", file=sys.stderr)
+
+
+def write_results(run_dir: Path, results: Mapping[str, Any]) -> None:
+    """`results.json`, whole or not at all."""
+    part = run_dir / "results.json.part"
+    part.write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+    part.replace(run_dir / "results.json")
 
 
 def run_checks(
@@ -501,6 +509,7 @@ def _about(spec: Spec, run_dir: Path) -> dict[str, Any]:
         "provider": spec.provider,
         "nodes": spec.nodes,
         "expect": spec.expect,
+        "expected": list(spec.expect_found),
         "command": command_line(spec),
         "caveats": [*install.get("caveats", []), *whose_keys(run_dir, spec)],
     }

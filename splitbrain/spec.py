@@ -35,7 +35,7 @@ from harness.core.spec import FORMAT, Spec, families_of
 from nemesis.plans import WALK
 from nemesis.script import words as script_words
 from nemesis.targets import BY_ROLE
-from splitbrain import asked, registry
+from splitbrain import asked, expecting, registry
 
 if TYPE_CHECKING:
     from nemesis.families import Family
@@ -126,7 +126,8 @@ def resolve(path: Path | None, flags: Mapping[str, Any]) -> Spec:
             {owner: d.options for owner, d in owners.items()},
             last=owners.keys() - {system, workload, provider, *families},  # checkers
         ),
-        expect=_expect(given.get("expect")),
+        expect=(expected := expecting.read(given.get("expect")))[0],
+        expect_found=expected[1],
         ready_s=_within("ready", seconds(given.get("ready", default.ready_s)), 1.0, 3600.0),
         overlap=_whole(
             given, "overlap", default.overlap, 0, 1_000_000, "successful operations during each family"
@@ -237,7 +238,7 @@ def command_line(spec: Spec) -> str:
                 text = str(value).lower() if isinstance(value, bool) else str(value)
                 words += ["--opt", f"{owner}.{option.name}={text}"]
     if spec.expect is not None:
-        words += ["--expect", spec.expect]
+        words += ["--expect", expecting.flag(spec)]
     if spec.fail_fast:
         words.append("--fail-fast")
     return shlex.join(words)
@@ -428,12 +429,6 @@ def _version(value: Any) -> str | None:
     if isinstance(value, bool) or not isinstance(value, str | int | float) or not str(value).strip():
         raise UsageError(f"version = {value!r}: expected a version such as 3.6.16, or the start of one")
     return str(value).strip()
-
-
-def _expect(value: Any) -> Any:
-    if value not in (None, "valid", "invalid"):
-        raise UsageError(f"expect = {value!r}: expected valid or invalid")
-    return value
 
 
 def _whole(given: Mapping[str, Any], key: str, default: int, least: int, most: int, what: str) -> int:

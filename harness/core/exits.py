@@ -16,20 +16,28 @@ _outranks: Final = (VIOLATION, INTERRUPTED, ERROR, USAGE, UNKNOWN, VALID)
 def exit_code(results: Mapping[str, Any], *, usage: bool = False) -> int:
     """The exit code of one results object.
 
-    Its `expect` turns it round: `invalid` and met is 0, a valid run is then not what was expected.
+    Its `expect` turns it round: `invalid` and met is 0, a valid run is then not what was expected; nor is one of
+    which `unmet` says that it found something else. A `baseline` says what is left without findings that are known.
     `usage` says that the error, if there is one, is the request's own (2).
 
     >>> exit_code({"verdict": "invalid", "expect": "invalid"}), exit_code({"verdict": "unknown"})
     (0, 3)
+    >>> exit_code({"verdict": "invalid", "baseline": {"verdict": "valid"}})
+    0
     """
     expect = results.get("expect")
-    if results.get("verdict") == "invalid":
-        return VALID if expect == "invalid" else VIOLATION
+    verdict = results.get("verdict")
+    if verdict == "invalid":
+        if expect == "invalid":
+            return VIOLATION if results.get("unmet") else VALID
+        verdict = (results.get("baseline") or {}).get("verdict", verdict)
+        if verdict == "invalid":
+            return VIOLATION
     if results.get("error"):
         return USAGE if usage else ERROR
     if results.get("interrupted"):
         return INTERRUPTED
-    if results.get("verdict") != "valid":
+    if verdict != "valid":
         return UNKNOWN
     return VIOLATION if expect == "invalid" else VALID
 

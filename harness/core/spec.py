@@ -30,7 +30,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     workload, fault, checker or provider) to its options, with every value filled in. `addresses` are
     the nodes of a cluster that exists already, as HOST:PORT;
     `hosts` those on which a provider makes its nodes, as USER@HOST:PORT. `keep` leaves a cluster that failed
-    standing; `fail_fast` ends load at the first violation seen; without `admission` the run does not
+    standing; `expect_found` are the checks or signatures whose finding is expected of an invalid run;
+    `fail_fast` ends load at the first violation seen; without `admission` the run does not
     wait for others on a machine that is full.
     """
 
@@ -47,6 +48,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     seed: int = 0
     options: dict[str, dict[str, Any]] = {}
     expect: Verdict | None = None
+    expect_found: tuple[str, ...] = ()
     ready_s: float = 30.0
     overlap: int = 20
     addresses: tuple[str, ...] = ()
