@@ -243,12 +243,12 @@ def live_part(row: Row, state: str) -> str:
     )
 
 
-def campaigns_page(nights: Sequence[Mapping[str, Any]]) -> str:
+def campaigns_page(nights: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """The nights of campaigns, the latest first. Each has `name`, `night`, `page` (or None), `verdict`, `reason`."""
     if not nights:
         body = (
-            '<section><h1 class="title">No campaigns yet</h1><p class="reason">A campaign is many runs by night;'
-            " its nights are listed here when their folder is below the one that is served.</p></section>"
+            f'<section><h1 class="title">No campaigns yet</h1><p class="reason">{esc(folder)} holds none. A campaign is'
+            " many runs by night; <code>splitbrain campaign run</code> starts one.</p></section>"
         )
         return frame("Campaigns", body, tab="Campaigns")
     rows = []

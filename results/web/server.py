@@ -60,10 +60,11 @@ _assets: Final = {
 
 
 class Site:
-    """What is served: a root of runs, and whether a run is alive as `goes_on` says."""
+    """What is served: a root of runs, one of campaigns, and whether a run is alive as `goes_on` says."""
 
-    def __init__(self, root: Path, goes_on: Callable[[Path], bool]) -> None:
+    def __init__(self, root: Path, goes_on: Callable[[Path], bool], campaigns: Path | None = None) -> None:
         self.root = root
+        self.campaigns = root if campaigns is None else campaigns
         self.goes_on = goes_on
         self.hub = Hub(goes_on)
         self._lock = threading.Lock()
@@ -301,12 +302,12 @@ class Handler(BaseHTTPRequestHandler):
         self._page(trends_page(browse.trend(self.site.root, asked), facets, asked))
 
     def _campaigns(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
-        self._page(pages.campaigns_page(campaigns.nights(self.site.root)))
+        self._page(pages.campaigns_page(campaigns.nights(self.site.campaigns), self.site.campaigns))
 
     def _campaign(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
-        if len(parts) < 3 or not campaigns.is_night(self.site.root, parts[:2]):
+        if len(parts) < 3 or not campaigns.is_night(self.site.campaigns, parts[:2]):
             raise Absent
-        self._send_file(self.site.root, parts, page=parts[-1] in ("index.html", "report.html"))
+        self._send_file(self.site.campaigns, parts, page=parts[-1] in ("index.html", "report.html"))
 
     def _latest(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
         root = self.site.root.resolve()
