@@ -64,7 +64,7 @@ def runs_page(found: Found, asked: Query, root: Path, state_of: StateOf) -> str:
         '<form id="compare" action="/compare" class="compare"><button>Compare two'
         "</button></form>"
         f"</div>{filters(found, asked)}<div"
-        f" id=found>{_table(found, asked, base, state_of)}{_pager(found, base)}</div>"
+        f" id=listed>{_table(found, asked, base, state_of)}{_pager(found, base)}</div>"
         '<p class="keys-help scripted"><kbd>/</kbd> search <kbd>j</kbd><kbd>k</kbd> next, previous'
         " <kbd>Enter</kbd> open <kbd>x</kbd> choose <kbd>c</kbd> compare</p></section>"
     )

@@ -29,7 +29,7 @@ def page(browser, served):
 
 
 def shown(page):
-    return page.eval_on_selector_all("#found input[name=r]", "boxes => boxes.map(b => b.value.slice(-6))")
+    return page.eval_on_selector_all("#listed input[name=r]", "boxes => boxes.map(b => b.value.slice(-6))")
 
 
 def test_the_list_is_searched_filtered_and_sorted_in_place(page):
@@ -117,6 +117,15 @@ def test_every_page_is_legible_and_fits(browser, served, path_of, scheme):
                 )
                 assert (luminance(paper) > luminance(ink)) is (scheme == "light")
                 assert page.evaluate("document.querySelectorAll('h1').length") == 1
+                assert page.evaluate(unseen_signs) == []
+
+
+unseen_signs = """
+[...document.querySelectorAll(".verdict-word .shape")].filter((sign) => {
+  const use = sign.querySelector("use");
+  return sign.getBoundingClientRect().width < 8 || (use && use.getBBox().width < 8);
+}).map((sign) => sign.outerHTML)
+"""
 
 
 def luminance(colour):
@@ -140,7 +149,7 @@ def test_without_script_the_same_addresses_answer(browser, served):
 
 
 def shown_without_script(page):
-    return len(page.query_selector_all("#found tbody tr"))
+    return len(page.query_selector_all("#listed tbody tr"))
 
 
 @pytest.mark.slow
