@@ -194,7 +194,7 @@ def run_page(row: Row, state: str, files: Sequence[tuple[str, int]], before: Row
         f"<summary>{plural(len(files), 'file')}</summary>"
         f"<ul>{listed}</ul></details></div></div>"
     )
-    if row.verdict is None and state in ("running", "cut"):
+    if state in ("running", "cut"):
         return frame(name_of(row), head + live_part(row, state), tab="Runs", script="live.js")
     if "report.html" in names:
         body = (

@@ -282,7 +282,10 @@ class Handler(BaseHTTPRequestHandler):
         row, path = self.site.run(parts)
         listed = sorted(files.listing(path), key=lambda item: (item[0].count("/"), item[0]))
         before = browse.before(self.site.root, row)
-        self._page(pages.run_page(row, self.site.state(row), listed, before))
+        state = self.site.state(row)
+        if not any(name == "report.html" for name, _ in listed) and self.site.goes_on(path):
+            state = "running"  # there may be results already: its report is being written
+        self._page(pages.run_page(row, state, listed, before))
 
     def _file(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
         self.site.run(parts[:2])

@@ -40,6 +40,7 @@ def page_of(browser: Any, **context: Any) -> Iterator[Any]:
     """A page whose errors, and whose requests to elsewhere, fail the test."""
     problems: list[str] = []
     page = browser.new_page(**context)
+    page.set_default_timeout(90_000)  # a machine may be busy; what is never seen fails all the same
     page.on("console", lambda m: problems.append(m.text) if m.type in ("error", "warning") else None)
     page.on("pageerror", lambda e: problems.append(str(e)))
     page.on("request", lambda r: None if r.url.startswith("http://127.0.0.1:") else problems.append(r.url))
