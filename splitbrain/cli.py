@@ -19,7 +19,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from splitbrain.commands import bugs, catalogue, judge, nodes, run  # noqa: F401 - each registers its own
+from splitbrain.commands import bugs, catalogue, judge, nodes, run, shells  # noqa: F401 - each registers its own
 from splitbrain.commands.app import Stopped, app, fail
 
 # As a newcomer needs them; `--help` lists them so. A new one stands last until it is put here.
