@@ -18,7 +18,7 @@ demo: setup  ## run a real etcd cluster through partitions, crashes and pauses; 
 test: setup  ## everything that belongs to a change; prints the seconds per folder
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check -q . && .venv/bin/mypy && .venv/bin/lint-imports
 	@cd checkers/engine && PATH="$$PATH:$$(cd ../.. && .venv/bin/python -m harness.core.golang)" sh -c 'test -z "$$(gofmt -l .)" && go vet ./... && go test ./...'
-	@$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-all: setup  ## the slow suites as well
 	@$(PY) -m pytest

@@ -302,8 +302,7 @@ class _Run:
             raise NodeFailed(
                 f"{node}{where} did not get ready within {self.spec.ready_s:g} s (last answer: {why}){log}"
             )
-        disks = any("loop-disk" in fault.needs for fault in self.parts.faults.values())
-        if disks and getattr(self.system, "flush_first", False):
+        if self._flushes("flush_first"):
             self.cluster.disk.flush([n.name for n in self.cluster.nodes])
         config = sampler.Config(
             system=self.parts.system_ref,
@@ -324,6 +323,11 @@ class _Run:
                 now=self.journal.now,
             )
             self._members, self._programs = self.cluster.members, self.cluster.programs
+
+    def _flushes(self, when: str) -> bool:
+        """Whether nodes have disks that can be flushed, and the system wants it then (`core.system`)."""
+        disks = any("loop-disk" in fault.needs for fault in self.parts.faults.values())
+        return disks and bool(getattr(self.system, when, False))
 
     @property
     def _hosts(self) -> Sequence[Node]:
@@ -375,6 +379,7 @@ class _Run:
             most=self.parts.most,
             members=self._members,
             programs=self._programs,
+            flush_restarts=self._flushes("flush_restarts"),
         )
         with Lag() as lag:
             journal.phase("load")

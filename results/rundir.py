@@ -27,12 +27,17 @@ _marks: Final = ("spec.json", "results.json", "journal.jsonl", "history.jsonl")
 _shown: Final = 5
 
 
-def new_run_dir(root: Path, system: str, workload: str, seed: int, now: datetime) -> Path:
-    """Make the directory of a new run and point `latest` at it. A naive `now` is taken as UTC.
+def new_run_dir(
+    root: Path, system: str, workload: str, seed: int, now: datetime, run: str | None = None
+) -> Path:
+    """Make the directory of a new run and point `latest` at it. A naive `now` is taken as UTC. The id is drawn, unless
+    whoever starts the run has decided it.
 
-    Raises: UsageError for a name that cannot be part of a path, InfrastructureError when the
-    directory cannot be made.
+    Raises: UsageError for a name that cannot be part of a path, or an id that is none or is taken;
+    InfrastructureError when the directory cannot be made.
     """
+    if run is not None and not (len(run) == ID_LENGTH and set(run) <= set(_alphabet)):
+        raise UsageError(f"run id {run!r}: expected {ID_LENGTH} of the characters {_alphabet}")
     for kind, name in (("system", system), ("workload", workload)):
         if not name or name.startswith(".") or "/" in name or "\0" in name:
             raise UsageError(f"{kind} {name!r} cannot name a run's directory; expected a plain name")
@@ -41,10 +46,12 @@ def new_run_dir(root: Path, system: str, workload: str, seed: int, now: datetime
     try:
         group.mkdir(parents=True, exist_ok=True)
         for _ in range(_attempts):
-            run = "".join(secrets.choice(_alphabet) for _ in range(ID_LENGTH))
-            if any(run_id(other) == run for other in run_dirs(root)):
+            drawn = run or new_run_id()
+            if any(run_id(other) == drawn for other in run_dirs(root)):
+                if run is not None:
+                    raise UsageError(f"there is a run {run} below {root} already; nothing is run twice")
                 continue
-            path = group / f"{stamp}-{seed}-{run}"
+            path = group / f"{stamp}-{seed}-{drawn}"
             try:
                 path.mkdir()
             except FileExistsError:
@@ -56,6 +63,11 @@ def new_run_dir(root: Path, system: str, workload: str, seed: int, now: datetime
             f"cannot make a run's directory below {root}: {e.strerror}; choose another place with --out"
         ) from None
     raise InfrastructureError(f"no free run id below {root} after {_attempts} attempts; move old runs away")
+
+
+def new_run_id() -> str:
+    """An id that nobody has chosen."""
+    return "".join(secrets.choice(_alphabet) for _ in range(ID_LENGTH))
 
 
 def _point_latest(root: Path, run_dir: Path) -> None:

@@ -196,10 +196,6 @@ def _results(run_dir: Path) -> dict[str, Any] | None:
 
 def _died(run_dir: Path, spec: Spec, returncode: int, *, stopped: bool) -> Ended:
     """The child left no verdict: clear up after it, say what can be known, and write that down."""
-    from splitbrain.heal import heal
-    from splitbrain.runner import conclude
-    from splitbrain.spec import command_line
-
     log = _tail(run_dir / "logs" / "controller.log")
     last = log.splitlines()[-1].strip() if log else "none, logs/controller.log is empty"
     how = f"was killed by {_signal_name(-returncode)}" if returncode < 0 else f"ended with {returncode}"
@@ -211,6 +207,17 @@ def _died(run_dir: Path, spec: Spec, returncode: int, *, stopped: bool) -> Ended
         sentence = f"the run's process {how} without a verdict; its last line: {last}"
     if (run_dir / "journal.jsonl").exists():
         sentence += f"; `splitbrain check {run_dir}` judges what there is"
+    results = bury(run_dir, spec, sentence, stopped=stopped)
+    return Ended(results=results, code=exit_code(results), log=log)
+
+
+def bury(run_dir: Path, spec: Spec, sentence: str, *, stopped: bool) -> dict[str, Any]:
+    """Clear up after a dead run that left no verdict, and write down why: its results object. One that was
+    `stopped` has not failed."""
+    from splitbrain.heal import heal
+    from splitbrain.runner import conclude
+    from splitbrain.spec import command_line
+
     try:
         left = [deed.problem for deed in heal(run_dir, wait_s=_last_s) if deed.problem]
     except SplitbrainError as e:
@@ -221,7 +228,7 @@ def _died(run_dir: Path, spec: Spec, returncode: int, *, stopped: bool) -> Ended
         results = {**results, "error": None, "interrupted": True}
     with contextlib.suppress(OSError):  # a full disk takes no results either
         conclude(run_dir, results)
-    return Ended(results=results, code=exit_code(results), log=log)
+    return results
 
 
 def _signal_name(number: int) -> str:

@@ -3,15 +3,17 @@ after another, each launched and shown as it goes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from clusters.artifacts import Artifacts
-from harness.core.errors import UsageError
+from harness.core.errors import Interrupted, UsageError
 from harness.core.exits import exit_code
 from harness.core.spec import Spec
 from harness.core.system import Install
@@ -25,28 +27,44 @@ from splitbrain.launch import Ended, launch, write_spec
 from splitbrain.runner import whose_keys, write_results
 from splitbrain.talk import console, print_json, say
 
+STARTER: Final = "SPLITBRAIN_STARTER"  # the pid of who started a run whose id was decided before
+
 
 def run_all(
-    planned: Sequence[Spec], out: Path, *, json: bool, baseline: Baseline | None = None
+    planned: Sequence[Spec],
+    out: Path,
+    *,
+    json: bool,
+    baseline: Baseline | None = None,
+    each: Callable[[Mapping[str, Any]], None] = lambda _results: None,
+    run: str | None = None,
 ) -> list[Ended]:
-    """The runs of a command, one after another, until one is interrupted or leaves its cluster."""
+    """The runs of a command, one after another, until one is interrupted or leaves its cluster. `each` is told the
+    results of one when it has ended; `run` is the id of the only one, where somebody has decided it."""
     ended: list[Ended] = []
     for number, spec in enumerate(planned, 1):
         if len(planned) > 1:
             say(f"run {number} of {len(planned)}, seed {spec.seed}")
-        ended.append(run_one(spec, out, json=json, baseline=baseline))
+        ended.append(run_one(spec, out, json=json, baseline=baseline, run=run))
+        each(ended[-1].results)
         if ended[-1].results.get("interrupted") or ended[-1].results.get("kept"):
             break
     return ended
 
 
 def run_one(
-    spec: Spec, out: Path, *, json: bool, brief: bool = False, baseline: Baseline | None = None
+    spec: Spec,
+    out: Path,
+    *,
+    json: bool,
+    brief: bool = False,
+    baseline: Baseline | None = None,
+    run: str | None = None,
 ) -> Ended:
     """One run, in a new directory below `out`, followed on stderr; its card on stdout unless `json`. A `brief` one
     has a line that lives on a terminal, and nothing else. What a `baseline` says of the results is added to
     them."""
-    run_dir = new_run_dir(out, spec.system, spec.workload, spec.seed, datetime.now(UTC))
+    run_dir = new_run_dir(out, spec.system, spec.workload, spec.seed, datetime.now(UTC), run)
     spec = write_spec(run_dir, spec)
     talk = console(stderr=True)
     if not brief:
@@ -85,6 +103,21 @@ def _weighed(ended: Ended, baseline: Baseline, run_dir: Path) -> Ended:
         write_results(run_dir, results)
     code = ended.code if ended.results.get("verdict") != "invalid" else exit_code(results)
     return msgspec.structs.replace(ended, results=results, code=code)
+
+
+def end_with_starter(repeat: int) -> None:
+    """Have this command be told to stop when whoever has decided its run's id is gone: it heals, judges and ends.
+
+    Raises: UsageError for several runs, which cannot have one id; Interrupted if they are gone already.
+    """
+    from clusters.means.kernel import die_with_parent
+
+    if repeat != 1:
+        raise UsageError(f"--run-id is of one run, and --repeat asks for {repeat}; leave one of them out")
+    die_with_parent(signal.SIGTERM)
+    starter = os.environ.get(STARTER)
+    if starter is not None and starter != str(os.getppid()):
+        raise Interrupted("interrupted: whoever started this run had ended before it began")
 
 
 def exact_version(spec: Spec, *, offline: bool) -> str | None:

@@ -67,5 +67,6 @@ def fail(sentence: str, code: int, *, json: bool, spec: Spec | None = None) -> i
     if json:
         from splitbrain.launch import error_results
 
-        print_json(error_results(sentence, spec))
+        found = error_results(sentence, spec)
+        print_json(found if code != 130 else {**found, "error": None, "interrupted": True})
     return code

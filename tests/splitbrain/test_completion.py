@@ -14,6 +14,7 @@ import typer.main as typers
 
 from splitbrain import completion
 from splitbrain.cli import app
+from splitbrain.commands import load
 from splitbrain.completion import SCRIPTS, candidates
 from tests.splitbrain.helpers import ROOT
 
@@ -26,6 +27,7 @@ def runs(tmp_path_factory):
 
 
 def found(line: str, runs: Path) -> list[str]:
+    load()
     return candidates(typers.get_command(app), line, runs)
 
 

@@ -1,0 +1,257 @@
+"""`splitbrain campaign`: a night of many runs, and what it came to beside the nights before."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from splitbrain.commands.app import Json, app
+from splitbrain.talk import console, print_json, say
+
+if TYPE_CHECKING:
+    from splitbrain.campaign.runner import Show
+    from splitbrain.campaign.spec import Campaign
+
+CAMPAIGNS = Path("campaigns")
+
+campaign = typer.Typer(help="Many runs, by night or in shards; compared with the nights before.")
+app.add_typer(campaign, name="campaign")
+
+File = Annotated[Path, typer.Argument(metavar="CAMPAIGN.toml", help="What to run; docs/campaigns.md.")]
+Out = Annotated[Path, typer.Option(metavar="DIR", help="Where campaigns have their folders.")]
+Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the night (default: drawn, shown).")]
+
+
+@campaign.command()
+def run(
+    file: File,
+    out: Out = CAMPAIGNS,
+    seed: Seed = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Only this part of the cells, from 1/N to N/N; needs --seed."),
+    ] = None,
+    dask: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Place cells on the workers of this Dask scheduler.")
+    ] = None,
+    max_failures: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Start no more cells after so many failures.")
+    ] = None,
+    *,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the latest night, if it has not come to its end.")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Run a night: every cell once, each in a process of its own; exit code by the worst of it."""
+    from splitbrain.campaign import home as homes
+    from splitbrain.campaign import markdown, runner
+    from splitbrain.campaign.places import Here, Places
+    from splitbrain.campaign.spec import read
+
+    asked = read(file)
+    part = _shard(shard, seed, asked)
+    folder = out / asked.name
+    places: Places
+    if dask is not None:
+        from splitbrain.campaign.dask import Workers
+
+        places = Workers(dask)
+    else:
+        places = Here(cores_most=asked.cores, memory_most_mb=asked.memory_mb, at_once=asked.at_once)
+    with homes.held(folder):
+        show = _show()
+        try:
+            night, lost = runner.open_night(asked, folder, resume=resume, seed=seed, shard=part)
+            runner.close_cut_off(asked, lost, show)
+            work = runner.Night(asked, night, places, show, max_failures=max_failures)
+            try:
+                say(
+                    f"campaign {asked.name}, night {night}, seed {work.plan.seed}, {len(work.plan.cells)} cells planned"
+                )
+                for x in work.plan.left_out:
+                    say(f"left out: {x.label}: {x.reason}")
+                work.work()
+                told = work.conclude()
+            finally:
+                work.close()
+        finally:
+            show.close()
+    if (problem := markdown.step_summary(told)) is not None:
+        say(problem)
+    _tell(told, night, json=json)
+    return int(told["exit"])
+
+
+@campaign.command()
+def plan(
+    file: File,
+    seed: Seed = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(min=1, max=256, metavar="N", help="Split the cells for the jobs of a CI's matrix."),
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """Show the cells of a night, and start nothing."""
+    import msgspec
+
+    from splitbrain.campaign import merge
+    from splitbrain.campaign.runner import new_plan
+    from splitbrain.campaign.spec import read
+
+    made = new_plan(read(file), seed)
+    split = merge.shards(made, file, shards) if shards is not None else {}
+    if json:
+        print_json({**msgspec.to_builtins(made), **split})
+        return 0
+    for job in split.get("include", ()):
+        sys.stdout.write(f"{job['cells']:5} cells  {job['command']}\n")
+    if not split:
+        for cell in made.cells:
+            sys.stdout.write(f"{cell.id}  {cell.label}, seed {cell.seed}\n")
+    for x in made.left_out:
+        say(f"left out: {x.label}: {x.reason}")
+    more = ", and samples as long as the budget lasts" if made.endless else ""
+    say(
+        f"{len(made.cells)} cells, seed {made.seed}{more};"
+        f" {sum(c.limit_s for c in made.cells):,.0f} s at most, one by one"
+    )
+    return 0
+
+
+@campaign.command()
+def merge(
+    file: File,
+    nights: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What the shards have left.")],
+    out: Out = CAMPAIGNS,
+    *,
+    json: Json = False,
+) -> int:
+    """Make one night of those of the shards, and compare it with the nights before."""
+    from splitbrain.campaign import home as homes
+    from splitbrain.campaign import markdown, summary
+    from splitbrain.campaign import merge as merging
+    from splitbrain.campaign.spec import read
+
+    asked = read(file)
+    folder = out / asked.name
+    with homes.held(folder):
+        night = merging.merge(asked, merging.nights_below(nights), folder)
+        told = summary.again(night, asked)
+    if (problem := markdown.step_summary(told)) is not None:
+        say(problem)
+    _tell(told, night, json=json)
+    return int(told["exit"])
+
+
+@campaign.command()
+def trend(
+    file: Annotated[Path, typer.Argument(metavar="CAMPAIGN.toml|DIR", help="A campaign, or its folder.")],
+    out: Out = CAMPAIGNS,
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="How many nights, the latest.")] = 30,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as a page, beside the nights.")
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """What changed from night to night."""
+    from harness.core.errors import InfrastructureError, UsageError
+    from splitbrain.campaign import home as homes
+    from splitbrain.campaign import trend as trends
+    from splitbrain.campaign.spec import read
+
+    folder = file if file.is_dir() else out / read(file).name
+    found = trends.rows(folder, last)
+    if not found:
+        raise UsageError(f"{folder} holds no night; `splitbrain campaign run` makes one")
+    if html is not None:
+        try:
+            homes.write(html, trends.build(folder, found))
+        except OSError as e:
+            raise InfrastructureError(f"cannot write {html}: {e.strerror}; choose another file") from None
+        say(f"{html} written")
+    if json:
+        print_json(trends.plain(folder, found))
+    elif html is None:
+        trends.show(console(), found)
+    return 0
+
+
+@campaign.command()
+def overdue(
+    file: File,
+    out: Out = CAMPAIGNS,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="How old the latest night may be (default: `every`, 26h)."),
+    ] = None,
+    *,
+    json: Json = False,
+) -> int:
+    """Say, and tell by [notify], that a night did not happen: for cron, some time after it should have."""
+    from datetime import UTC, datetime
+
+    from splitbrain import spec as specs
+    from splitbrain.campaign import notify, watch
+    from splitbrain.campaign.spec import read
+
+    asked = read(file)
+    limit_s = asked.every_s if after is None else specs.seconds(after)
+    found = watch.look(out / asked.name, limit_s, datetime.now(UTC))
+    if found.late:
+        for problem in notify.tell(asked.notify, "overdue", f"campaign {asked.name}: {found.sentence}", {}):
+            say(problem)
+    if json:
+        print_json({"format": 1, "late": found.late, "night": found.night, "reason": found.sentence})
+    else:
+        sys.stdout.write(f"{found.sentence}\n")
+    return 4 if found.late else 0
+
+
+def _shard(text: str | None, seed: int | None, asked: Campaign) -> tuple[int, int] | None:
+    """Raises: UsageError for what is no shard, or one whose cells the others would not know."""
+    from harness.core.errors import UsageError
+
+    if text is None:
+        return None
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdecimal() and n.isdecimal() and 1 <= int(i) <= int(n) <= 256):
+        raise UsageError(f"--shard {text}: expected I/N such as 2/4")
+    if seed is None and asked.seed is None:
+        raise UsageError(
+            f"--shard {text} needs --seed: all shards have to be of one plan; `splitbrain campaign plan --shards"
+            f" {n} --json` draws one"
+        )
+    return int(i), int(n)
+
+
+def _show() -> Any:
+    from splitbrain.campaign.display import Live, Plain
+
+    talk = console(stderr=True)
+    show: Show = Live(talk) if talk.is_terminal else Plain(talk)
+    return show
+
+
+def _tell(told: dict[str, Any], night: Path, *, json: bool) -> None:
+    if json:
+        print_json(told)
+        return
+    page = console()
+    page.print(f"{told['verdict']}: {told['reason']}", soft_wrap=True)
+    page.print(told["canary"]["sentence"], soft_wrap=True)
+    for f in told["findings"]:
+        often = f["rate"] if f["hits"] else f["absence"]
+        page.print(
+            f"  {f['status']:8} {f['signature']}: {f['hits']} of {f['eligible']} tonight; {often}",
+            soft_wrap=True,
+        )
+        for report in f["reports"][:3]:
+            page.print(f"           {night / report}", soft_wrap=True)
+    page.print(str(night / "index.html"), soft_wrap=True)
