@@ -5,6 +5,7 @@ Whatever a system wrote is escaped: nothing in it becomes a link, a tag or a tab
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any, Final
 from results.report_html import plain
 
 VARIABLE: Final = "GITHUB_STEP_SUMMARY"
-_active: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@-])")
+_active: Final = re.compile(r"([\\`*_{}\[\]()#+!|~@-])")
 _shown: Final = 20
 _most_bytes: Final = 900_000  # GitHub refuses more than 1 MiB
 _signs: Final = {"valid": "✔", "invalid": "✘", "unknown": "?"}
@@ -22,7 +23,7 @@ _signs: Final = {"valid": "✔", "invalid": "✘", "unknown": "?"}
 
 def text(value: Any, limit: int = 300) -> str:
     """Text that has no meaning in Markdown or HTML, on one line."""
-    return _active.sub(r"\\\1", " ".join(plain(value, limit).split()))
+    return _active.sub(r"\\\1", html.escape(" ".join(plain(value, limit).split()), quote=False))
 
 
 def code(value: Any, limit: int = 200) -> str:

@@ -44,7 +44,9 @@ def valid(_cell: Cell) -> dict[str, Any]:
     return {"verdict": "valid", "reason": "all is well", "ops": 100, "seconds": 1.0, "system": "etcd"}
 
 
-def invalid(kind: str = "stale-read", explanation: str = "a read was stale", faults: str = "kill") -> dict[str, Any]:
+def invalid(
+    kind: str = "stale-read", explanation: str = "a read was stale", faults: str = "kill"
+) -> dict[str, Any]:
     """The results of a run with one finding."""
     window = [{"f": "read"}, {"f": "write"}]
     anomaly = {"kind": kind, "explanation": explanation, "window": window, "key": "k"}

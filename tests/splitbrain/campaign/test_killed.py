@@ -20,7 +20,9 @@ def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.fsync", lambda _fd: None)  # of many nights, none of which loses its power
 
 
-def work(asked: Campaign, folder: Path, kill_after: int | None, places: Pretended | None = None) -> runner.Night:
+def work(
+    asked: Campaign, folder: Path, kill_after: int | None, places: Pretended | None = None
+) -> runner.Night:
     """Work on the latest night, or a new one, until it ends or its ledger has so many more lines."""
     with home.held(folder):
         path, _ = runner.open_night(asked, folder, resume=True, seed=None, shard=None)

@@ -70,7 +70,9 @@ def test_a_finding_is_new_then_known_and_red_both_times_unless_the_baseline_has_
     asked = campaign(tmp_path, SMALL)
     for status in ("new", "known"):
         told = spend(asked, tmp_path / "c", kill_is_stale)
-        assert [(f["signature"], f["status"], f["fails"]) for f in told["findings"]] == [(STALE, status, True)]
+        assert [(f["signature"], f["status"], f["fails"]) for f in told["findings"]] == [
+            (STALE, status, True)
+        ]
         assert (told["exit"], told["findings"][0]["hits"], told["findings"][0]["eligible"]) == (1, 4, 4)
         report = told["findings"][0]["reports"][0]
         assert (Path(told["path"]) / report).exists()
@@ -79,7 +81,9 @@ def test_a_finding_is_new_then_known_and_red_both_times_unless_the_baseline_has_
     (tmp_path / "known.toml").write_text(
         f'[[known]]\nsignature = "{STALE}"\nreason = "on purpose"\nexpires = 2999-01-01\n'
     )
-    excused = campaign(tmp_path, SMALL.replace('name = "nightly"', 'name = "nightly"\n    baseline = "known.toml"'))
+    excused = campaign(
+        tmp_path, SMALL.replace('name = "nightly"', 'name = "nightly"\n    baseline = "known.toml"')
+    )
     told = spend(excused, tmp_path / "c", kill_is_stale)
     assert (told["exit"], told["findings"][0]["baseline"]["reason"]) == (0, "on purpose")
     rows = trend.rows(tmp_path / "c")
@@ -119,7 +123,9 @@ def test_one_broken_cell_never_stops_the_rest(tmp_path: Path) -> None:
 
 def test_unknown_is_no_success(tmp_path: Path) -> None:
     told = spend(
-        campaign(tmp_path, SMALL), tmp_path / "c", lambda _c: {"verdict": "unknown", "reason": "vacuous: nothing"}
+        campaign(tmp_path, SMALL),
+        tmp_path / "c",
+        lambda _c: {"verdict": "unknown", "reason": "vacuous: nothing"},
     )
     assert (told["exit"], told["verdict"], told["counts"]["unknown"]) == (3, "unknown", 8)
 
@@ -177,7 +183,9 @@ def test_samples_without_a_count_go_on_until_the_budget_is_over(tmp_path: Path) 
     assert len(cells) > 3
     ticks = iter(range(100_000))
     again = spend(asked, tmp_path / "c", change=slow)
-    assert [(c["id"], c["label"], c["seed"]) for c in again["cells"]][: len(cells)] == cells[: len(again["cells"])]
+    assert [(c["id"], c["label"], c["seed"]) for c in again["cells"]][: len(cells)] == cells[
+        : len(again["cells"])
+    ]
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -239,7 +247,10 @@ def test_the_disk_budget_is_looked_at_before_each_cell(tmp_path: Path) -> None:
 
 def test_two_campaigns_in_one_folder(tmp_path: Path) -> None:
     asked = campaign(tmp_path)
-    with home.held(tmp_path / "c"), pytest.raises(UsageError, match=f"at work in .* already .pid {os.getpid()}"):
+    with (
+        home.held(tmp_path / "c"),
+        pytest.raises(UsageError, match=f"at work in .* already .pid {os.getpid()}"),
+    ):
         spend(asked, tmp_path / "c")
 
 
@@ -295,7 +306,10 @@ def test_the_step_summary_of_github(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_retention(tmp_path: Path) -> None:
     told = spend(campaign(tmp_path, SMALL), tmp_path / "c", kill_is_stale)
     night = Path(told["path"])
-    data = sorted((c["attempts"][0]["verdict"], (night / c["attempts"][0]["run_dir"] / "data").exists()) for c in told["cells"])
+    data = sorted(
+        (c["attempts"][0]["verdict"], (night / c["attempts"][0]["run_dir"] / "data").exists())
+        for c in told["cells"]
+    )
     assert data == [("invalid", True)] * 5 + [("valid", False)] * 4, "data of valid runs went at once"
     now = datetime.now(UTC)
     keep = Keep(valid_days=1, others_days=3)
