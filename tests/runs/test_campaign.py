@@ -126,10 +126,10 @@ def finished(process: Process) -> Outcome:
 
 
 def test_at_its_limit_a_run_is_ended_and_that_is_no_verdict(tmp_path: Path) -> None:
-    asked = order(tmp_path, "aaaaa2", 6.0, time="60s")
+    asked = order(tmp_path, "aaaaa2", 4.0, time="60s")
     found = finished(Process(asked))
     assert (found.how, found.results["verdict"], found.code) == ("limit", "unknown", 4)
-    assert found.results["reason"] == "it did not end within its limit of 6 s and was stopped"
+    assert found.results["reason"] == "it did not end within its limit of 4 s and was stopped"
     assert leftovers("aaaaa2") == []
     assert execute(asked).run == "aaaaa2", "started twice, it is run once"
     assert len(list((tmp_path / "runs").glob("*/*-aaaaa2"))) == 1
