@@ -18,7 +18,7 @@ demo: setup  ## run a real etcd cluster through partitions, crashes and pauses; 
 test: setup  ## everything that belongs to a change; prints the seconds per folder
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check -q . && .venv/bin/mypy && .venv/bin/lint-imports
 	@cd checkers/engine && PATH="$$PATH:$$(cd ../.. && .venv/bin/python -m harness.core.golang)" sh -c 'test -z "$$(gofmt -l .)" && go vet ./... && go test ./...'
-	@$(PY) -m pytest -m "not slow"
+	@$(PY) -m pytest -q -m "not slow" -n 2 --dist loadfile
 
 test-all: setup  ## the slow suites as well
 	@$(PY) -m pytest
@@ -27,7 +27,7 @@ lint: setup  ## format and check
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix . && .venv/bin/mypy && .venv/bin/lint-imports
 
 bench: setup  ## every benchmark, a table each
-	@for b in scheduler cluster_start partition packet clock checking ssh; do $(PY) -m benchmarks.$$b || exit 1; done
+	@for b in scheduler cluster_start partition packet clock checking ssh pytest_plugin; do $(PY) -m benchmarks.$$b || exit 1; done
 
 fuzz-checkers: setup  ## a million random histories: engines, Porcupine and brute force must agree
 	@cd checkers/engine && PATH="$$PATH:$$(cd ../.. && .venv/bin/python -m harness.core.golang)" \

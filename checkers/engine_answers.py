@@ -13,6 +13,8 @@ import msgspec
 
 from checkers.engine_process import Ending
 from checkers.explain import explain
+from checkers.models import Model
+from checkers.steps import linearizations
 from harness.core.checker import Anomaly, CheckContext, Result, Verdict, worst
 
 PROTOCOL: Final = 2
@@ -60,7 +62,7 @@ class Answers:
         return True
 
     def result(
-        self, model: str, ending: Ending, limits: Mapping[str, tuple[str, float]], seconds: float
+        self, kind: Model, ending: Ending, limits: Mapping[str, tuple[str, float]], seconds: float
     ) -> Result:
         """What it all comes to, once the engine has ended."""
         lines = list(self.keys.values())
@@ -91,7 +93,7 @@ class Answers:
             engine="+".join(sorted({x["engine"] for x in lines}, reverse=True)) or None,
             anomalies=anomalies,
             detail={
-                "model": model,
+                "model": kind.name,
                 "keys": total,
                 "ops": self.read["ops"] if self.read is not None else None,
                 "invalid_keys": len(failing),
@@ -112,6 +114,7 @@ class Answers:
                 "failing": {label(x["key"]): x["operations"] for x in whole},
                 "failing_left_out": {label(x["key"]): x["left_out"] for x in whole if x.get("left_out")},
                 "failing_more_keys": len(failing) - len(whole),
+                "linearizations": linearizations(whole, kind),
                 "engine_version": self.version,
             },
         )

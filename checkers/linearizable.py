@@ -148,7 +148,7 @@ class Linearizable:
                 "memory": ("memory_mb", memory_mb),
                 "key-memory": ("key_memory_mb", key_memory_mb),
             }
-            result = answers.result(self.model.name, ending, limits, time.monotonic() - began)
+            result = answers.result(self.model, ending, limits, time.monotonic() - began)
             if witness.is_file() and ending.cause == "exit" and ending.status == 0:
                 result = self._verified(ctx, result, answers.ordered(), witness, asked=bool(given))
         return result

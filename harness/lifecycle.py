@@ -108,6 +108,7 @@ class Parts(msgspec.Struct, kw_only=True, frozen=True):
     others: Sequence[Install] = ()
     helpers: Mapping[str, Sequence[str]] = {}
     early: Callable[[], str | None] | None = None
+    nemesis: Callable[..., Nemesis] = Nemesis
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -301,8 +302,7 @@ class _Run:
             raise NodeFailed(
                 f"{node}{where} did not get ready within {self.spec.ready_s:g} s (last answer: {why}){log}"
             )
-        disks = any("loop-disk" in fault.needs for fault in self.parts.faults.values())
-        if disks and getattr(self.system, "flush_first", False):
+        if self._flushes("flush_first"):
             self.cluster.disk.flush([n.name for n in self.cluster.nodes])
         config = sampler.Config(
             system=self.parts.system_ref,
@@ -323,6 +323,11 @@ class _Run:
                 now=self.journal.now,
             )
             self._members, self._programs = self.cluster.members, self.cluster.programs
+
+    def _flushes(self, when: str) -> bool:
+        """Whether nodes have disks that can be flushed, and the system wants it then (`core.system`)."""
+        disks = any("loop-disk" in fault.needs for fault in self.parts.faults.values())
+        return disks and bool(getattr(self.system, when, False))
 
     @property
     def _hosts(self) -> Sequence[Node]:
@@ -362,7 +367,7 @@ class _Run:
         journal, workload = self.journal, self.parts.workload
         plan = rate(self.spec.rate, workload.generator) if self.spec.rate else workload.generator
         load = self._scheduler(time_limit(self.spec.time_s, plan), self._seats(self.spec.concurrency))
-        nemesis = Nemesis(
+        nemesis = self.parts.nemesis(
             cluster=self.cluster,
             system=self.system,
             faults=self.parts.faults,
@@ -374,6 +379,7 @@ class _Run:
             most=self.parts.most,
             members=self._members,
             programs=self._programs,
+            flush_restarts=self._flushes("flush_restarts"),
         )
         with Lag() as lag:
             journal.phase("load")

@@ -85,7 +85,7 @@ class Nemesis:
     """Takes `steps` in a thread of its own from `start()` until they are done or `stop()`.
 
     `most` nodes may be out at once, None for any number. `notes` are sentences about steps that were
-    not taken.
+    not taken. `flush_restarts`: what stands on a node's disk unsynced is written out before it is started again.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Nemesis:
         most: int | None = None,
         members: Members | None = None,
         programs: Programs | None = None,
+        flush_restarts: bool = False,
     ) -> None:
         self._cluster = cluster
         self._system = system
@@ -114,10 +115,12 @@ class Nemesis:
         self._most = most
         self._members = members
         self._programs = programs
+        self._flush_restarts = flush_restarts
         self._active: list[_Active] = []
         self._over: set[int] = set()  # the steps that were healed or skipped
         self._settling: dict[int, tuple[float, float]] = {}  # step -> until when, and when it is looked again
         self._settled: set[int] = set()
+        self._refused: dict[int, str] = {}  # step -> why it could not begin when it was last tried
         self._begins: dict[int, float] = {}  # of each group: when its clock began to run
         self._triggers: dict[int, Trigger] = {}
         self._stopping = threading.Event()
@@ -149,14 +152,10 @@ class Nemesis:
             try:
                 self._live()
             finally:
+                now = time.monotonic()
+                left = [(step, self._waited_for(step, now)) for step in self._waiting]
                 self._end_all()
-            for step in self._waiting:
-                if step.when is not None and step.group not in self._begins:
-                    when = ", ".join(f"{key} {value}" for key, value in step.when.items())
-                    self.notes.append(
-                        f"{step.family}:{step.target} (step {step.n}) never began: its condition ({when})"
-                        " did not come true"
-                    )
+            self._left_over(left)
         except SplitbrainError as e:
             self.failure = e
             self._on_failure()
@@ -216,6 +215,7 @@ class Nemesis:
         refused = self._begin(step)
         if refused is None:
             return True
+        self._refused[step.n] = refused
         changing = self._members is not None and not self._members.settled
         if late or not (self._active or changing):  # nothing will change that
             return self._skip(step, refused)
@@ -245,13 +245,44 @@ class Nemesis:
         ).get(name)
         return isinstance(said, Status) and said.role != "candidate"
 
+    def _waited_for(self, step: Step, now: float) -> str:
+        """What a step still waits for now that the load is over."""
+        if step.when is not None and step.group not in self._begins:
+            when = ", ".join(f"{key} {value}" for key, value in step.when.items())
+            return f"its condition ({when}) did not come true"
+        if step.group not in self._begins or now < self._at(step):
+            return "the load was over before its time had come"
+        late = f"the load was over {now - self._at(step):.1f} s after its time had come, and until then"
+        before = sorted(set(step.follows) - self._over)
+        if before:
+            return f"{late} what it follows (step {', '.join(map(str, before))}) was not over"
+        if step.n in self._settling:
+            return f"{late} {step.target} did not serve again after what it had before"
+        return f"{late} {self._refused.get(step.n, 'other faults took the time')}"
+
+    def _left_over(self, left: Sequence[tuple[Step, str]]) -> None:
+        """Tell of each step why it never began; for people, of those that follow such a one in one sentence."""
+        never = {step.n for step, _ in left}
+        chained = []
+        for step, why in left:
+            self._record_skipped(step, why)
+            if never.isdisjoint(step.follows):
+                self.notes.append(f"{_named(step)} never began: {why}")
+            else:
+                chained.append(_named(step))
+        if chained:
+            self.notes.append(f"nor did what follows: {', '.join(chained)}")
+
     def _skip(self, step: Step, why: str) -> bool:
+        self._record_skipped(step, why)
+        self.notes.append(f"{_named(step)} was left out: {why}")
+        return True
+
+    def _record_skipped(self, step: Step, why: str) -> None:
         self._waiting.remove(step)
         self._over.add(step.n)
         said = {"step": step.n, "family": step.family, "target": step.target, "says": why}
         self._ledger.append({"event": "skipped", "time": self._journal.now(), **said})
-        self.notes.append(f"{step.family}:{step.target} (step {step.n}) was left out: {why}")
-        return True
 
     def _begin(self, step: Step) -> str | None:
         """Plan, and if it goes together with what is in force, apply; else why it does not."""
@@ -317,7 +348,7 @@ class Nemesis:
         self._active.remove(active)
         self._over.add(active.step.n)
         try:
-            work_off(self._cluster, plan.undo)
+            work_off(self._cluster, plan.undo, flush=self._flush_restarts)
             self._ledger.note("undone", journal.now(), plan.fault)  # else it stays open, for whoever heals
         finally:
             journal.nemesis(active.step.family, self._event(plan, "end"))
@@ -348,6 +379,10 @@ class Nemesis:
             evidence = Evidence(phase=phase, effect=effect, says=f"could not be measured: {e}")
         self._ledger.evidence(self._journal.now(), plan.fault, evidence)
         return evidence
+
+
+def _named(step: Step) -> str:
+    return f"{step.family}:{step.target} (step {step.n})"
 
 
 def roles(cluster: Cluster, system: System, wait_s: float = _ASK_S) -> dict[str, Status]:

@@ -20,6 +20,7 @@ undone, and `heal`, which makes sure of the former, has nothing else to do.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -51,8 +52,16 @@ def _start(cluster: Cluster, node: str, after_s: float) -> None:
     cluster.process.start(node)
 
 
-def work_off(cluster: Cluster, steps: Iterable[Undo]) -> None:
+def _flush(cluster: Cluster, node: str) -> None:
+    """A disk that takes no writes just then keeps nobody from being started."""
+    with contextlib.suppress(SplitbrainError, OSError):
+        cluster.disk.flush([node])
+
+
+def work_off(cluster: Cluster, steps: Iterable[Undo], *, flush: bool = False) -> None:
     """Take every step, whatever becomes of the others.
+
+    `flush`: a process that is started finds what was written before it, synced or not, on the disk.
 
     Raises: InfrastructureError that names each step that could not be taken.
     """
@@ -63,6 +72,8 @@ def work_off(cluster: Cluster, steps: Iterable[Undo]) -> None:
             problems.append(f"{step.do}: no such primitive; known are {', '.join(PRIMITIVES)}")
             continue
         try:
+            if flush and step.do == "start":
+                _flush(cluster, step.args["node"])
             primitive(cluster, **step.args)
         except (SplitbrainError, OSError, TypeError) as e:
             problems.append(f"{step.do} {step.args}: {e}")

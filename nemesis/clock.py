@@ -89,6 +89,7 @@ _SMALL_S: Final = (0.05, 0.25, 1.0, 2.0)  # of a monotonic clock: timers wait as
 _RATES: Final = (0.5, 0.9, 1.1, 1.5, 3.0)
 _STROBES_MS: Final = (50, 100, 250)
 _WATCH_S: Final = 0.25  # how long a drift or a standstill is watched
+_LOOKS, _BUSY_S = 24, 2.0
 _LOOK_S: Final = 0.01  # between two looks at a strobing clock
 _second: Final = 1_000_000_000
 
@@ -245,7 +246,8 @@ def _gains(now: ClockReading, later: ClockReading, course: Course) -> bool:
 def _strobes(
     ctx: FaultContext, plan: Plan, course: Course, was: _Readings, now: _Readings, facts: dict[str, Any]
 ) -> tuple[bool, str]:
-    """Watch until every clock has been seen off by the swing and right, both; for two periods at the most."""
+    """Watch until every clock has been seen off by the swing and right, both; for two periods, and on a machine
+    that is busy until there were looks enough, for two seconds more at the most."""
     deadline = time.monotonic() + 4 * course.half_ns / _second
     seen: dict[_Key, set[int]] = {key: set() for key in was}
     looks = 0
@@ -255,7 +257,7 @@ def _strobes(
             gone = now[key].offset_ns - was[key].offset_ns
             seen[key] |= {n for n in (0, course.swing_ns) if _near(gone, n, now[key].doubt_ns)}
         good = all(len(states) == 2 for states in seen.values())
-        if good or time.monotonic() > deadline:
+        if good or time.monotonic() > deadline + (0 if looks >= _LOOKS else _BUSY_S):
             break
         time.sleep(_LOOK_S)
         now = _read(ctx, plan)

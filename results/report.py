@@ -20,25 +20,35 @@ from pathlib import Path
 from typing import Final
 
 from harness.core.errors import InfrastructureError
-from results.report_anomaly import Case, anomalies, cases
-from results.report_data import Run, read_run
-from results.report_html import esc, plural, section
-from results.report_leadership import leadership_section
+from results.report_anomaly import anomalies
+from results.report_case import Case, cases
+from results.report_checks import properties
+from results.report_cluster import cluster
+from results.report_data import read_run
+from results.report_html import esc, section, shapes
+from results.report_logs import logs
+from results.report_meaning import meaning
 from results.report_payload import Payload, payload
-from results.report_sections import (
-    cluster_table,
-    hero,
-    logs,
-    meaning,
-    outcome_of,
-    properties,
-    title_of,
-    words,
-)
+from results.report_plots import operations_section, plots_section
+from results.report_verdict import hero, outcome_of, title_of
+from results.report_words import words
 from results.rundir import read_object, run_id
 
 NAME: Final = "report.html"
-_scripts: Final = ("core.js", "strips.js", "timeline.js", "main.js")
+_scripts: Final = (
+    "core.js",
+    "strips.js",
+    "lanes.js",
+    "filter.js",
+    "timeline.js",
+    "minimap.js",
+    "table.js",
+    "link.js",
+    "terms.js",
+    "anomaly.js",
+    "logs.js",
+    "main.js",
+)
 _slot: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -76,14 +86,14 @@ def build(run_dir: Path) -> str:
     except Exception as e:  # noqa: BLE001 - plots are an addition; the words stand without them
         run.problems.append(f"The plots could not be prepared ({type(e).__name__}: {e}).")
     parts: list[tuple[str, str, Callable[[], str]]] = [
-        ("verdict", "Verdict", lambda: hero(run)),
+        ("verdict", "Verdict", lambda: hero(run, found)),
         ("properties", "Properties", lambda: properties(run)),
         ("meaning", "Was it meaningful?", lambda: meaning(run)),
-        ("time", "Over time", lambda: _plots(run)),
-        ("cluster", "Cluster", lambda: section("cluster", "Cluster", cluster_table(run), _sampled)),
-        ("leadership", "Leadership", lambda: leadership_section(run)),
+        ("time", "Over time", lambda: plots_section(run)),
+        ("cluster", "Cluster", lambda: cluster(run)),
         ("anomalies", "Violations", lambda: anomalies(run, found)),
-        ("logs", "Logs", lambda: logs(run)),
+        ("operations", "Operations", lambda: operations_section(run)),
+        ("logs", "Node logs", lambda: logs(run)),
         ("words", "Words", words),
     ]
     bodies = [(anchor, title, _guarded(anchor, title, make)) for anchor, title, make in parts]
@@ -99,13 +109,13 @@ def build(run_dir: Path) -> str:
         {
             "title": esc(f"{face}: {title_of(run)} · {run.run}", 200),
             "policy": _policy(script),
-            "style": _asset("uPlot.min.css") + _asset("report.css"),
+            "style": _asset("uPlot.min.css") + _asset("report.css") + _asset("sections.css"),
             "face": face,
             "word": face,
             "name": esc(title_of(run), 120),
             "run": esc(run.run, 40),
             "links": links,
-            "main": "".join(body for _, _, body in bodies),
+            "main": shapes() + "".join(body for _, _, body in bodies),
             "version": esc(run.env.get("splitbrain") or "", 40),
             "meta": data.meta,
             "columns": data.columns,
@@ -114,25 +124,12 @@ def build(run_dir: Path) -> str:
     )
 
 
-_sampled: Final = "As the sampler asked each node, once a second and at each change."
-
-
 def _guarded(anchor: str, title: str, make: Callable[[], str]) -> str:
     try:
         return make()
     except Exception as e:  # noqa: BLE001 - one section must not take the others with it
         text = f"This part could not be made from what the run left behind ({type(e).__name__}: {e})."
         return section(anchor, title, f'<p class="empty">{esc(text, 400)}</p>')
-
-
-def _plots(run: Run) -> str:
-    if run.ops is None or not len(run.ops):
-        if not run.faults and not run.nodes:
-            return section("time", "Over time", '<p class="empty">The run recorded no operations.</p>')
-        note = "The run recorded no operations."
-    else:
-        note = f"{plural(len(run.ops), 'operation')} from {run.ops.source}, on one time axis."
-    return section("time", "Over time", _asset("plots.html"), note)
 
 
 def _uplot_script() -> str:

@@ -17,27 +17,15 @@ import msgspec
 
 from harness.core.errors import SplitbrainError
 from harness.core.ledger import FaultRecord, read_faults
+from results.report_log_files import LINE_CHARS, Log, read_logs
 from results.report_ops import Operations, read_operations
 from results.rundir import read_object, run_id
 
-LOG_LINES: Final = 80
-LOG_LINE_CHARS: Final = 600
-LOG_FILES: Final = 40
 EVENTS: Final = 2000
 MONITOR_LINES: Final = 2_000_000
-_tail_bytes: Final = 64 * 1024
+POINTS: Final = 20_000  # of a node
 _end_bytes: Final = 64 * 1024
 COLOURS: Final = ("network", "process", "disk", "clock", "membership")
-
-
-class Log(msgspec.Struct, kw_only=True):
-    """The end of a log file. `left_out`: bytes before it."""
-
-    name: str
-    node: str
-    size: int
-    lines: list[str]
-    left_out: int = 0
 
 
 class Span(msgspec.Struct, kw_only=True):
@@ -57,6 +45,7 @@ class NodeHistory(msgspec.Struct, kw_only=True):
     spans: list[Span] = []
     samples: int = 0
     last: dict[str, Any] = {}
+    points: list[tuple[int, int | None, int]] = []  # time, commit index, applied index
 
 
 class LeaderChange(msgspec.Struct, kw_only=True):
@@ -86,6 +75,7 @@ class Run(msgspec.Struct, kw_only=True):
     epoch_real_ns: int | None = None
     until: int = 0  # the latest time that anything in the run has, ns
     logs: list[Log] = []
+    log_sizes: dict[str, list[tuple[int, int]]] = {}  # file -> (time, size) as the sampler noted them
     ops: Operations | None = None
     problems: list[str] = []
 
@@ -190,7 +180,8 @@ def _read_faults(run: Run) -> None:
 def _read_monitor(run: Run) -> None:
     """Samples into spans: a node's role and term hold until it says something else."""
     nodes: dict[str, NodeHistory] = {}
-    leading: tuple[str, int | None] | None = None
+    claims: dict[str, int | None] = {}  # who calls itself leader now, of which term
+    leading: str | None = None
     top_term = -1
     for number, line in enumerate(_objects(run, "monitor.jsonl")):
         if number >= MONITOR_LINES:
@@ -199,7 +190,12 @@ def _read_monitor(run: Run) -> None:
             )
             break
         time, node = as_int(line.get("time")), line.get("node")
-        if time is None or not isinstance(node, str):
+        if time is None:
+            continue
+        for name, size in as_dict(line.get("logs")).items():
+            if as_int(size) is not None:
+                run.log_sizes.setdefault(str(name), []).append((time, size))
+        if not isinstance(node, str):
             continue
         history = nodes.setdefault(node, NodeHistory(node=node))
         history.samples += 1
@@ -216,12 +212,19 @@ def _read_monitor(run: Run) -> None:
             history.last = {
                 k: line.get(k) for k in ("role", "term", "leader", "commit", "applied", "revision")
             }
-        # A deposed leader that does not know it yet is no change: its term is the older one.
-        if role == "leader" and (node, term) != leading and (term is None or term >= top_term):
-            run.leaders.append(
-                LeaderChange(time=time, node=node, term=term, previous=leading[0] if leading else None)
-            )
-            leading, top_term = (node, term), max(top_term, term if term is not None else -1)
+            applied = as_int(line.get("applied"))
+            if applied is not None and len(history.points) < POINTS:
+                history.points.append((time, as_int(line.get("commit")), applied))
+        if role != "leader":
+            claims.pop(node, None)
+            continue
+        # A deposed leader that does not know it yet is no change: its term is the older one. Nor is one
+        # that goes on calling itself so while another does.
+        fresh = node not in claims or claims[node] != term
+        claims[node] = term
+        if fresh and (term is None or term >= top_term):
+            run.leaders.append(LeaderChange(time=time, node=node, term=term, previous=leading))
+            leading, top_term = node, max(top_term, term if term is not None else -1)
     run.nodes = [nodes[name] for name in sorted(nodes)]
 
 
@@ -239,33 +242,26 @@ def _read_events(run: Run) -> None:
                 "node": str(line.get("node") or ""),
                 "kind": str(line.get("kind") or ""),
                 "term": as_int(line.get("term")),
-                "text": str(line.get("text") or "")[:LOG_LINE_CHARS],
+                "text": str(line.get("text") or "")[:LINE_CHARS],
             }
         )
 
 
 def _read_logs(run: Run) -> None:
-    top = run.path / "logs"
-    files = sorted(p for p in top.glob("*/*") if p.is_file() and not p.is_symlink())
-    files += sorted(p for p in top.glob("*") if p.is_file() and not p.is_symlink())
-    if len(files) > LOG_FILES:
-        run.problems.append(f"There are {len(files)} log files; the first {LOG_FILES} are shown.")
-    for path in files[:LOG_FILES]:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(size - _tail_bytes, 0))
-            text = file.read(_tail_bytes).decode("utf-8", "replace")
-        every = text.split("\n")
-        if size > _tail_bytes:
-            del every[0]  # cut in the middle
-        if every and not every[-1]:
-            every.pop()
-        lines = every[-LOG_LINES:]
-        kept = sum(len(line.encode("utf-8", "replace")) + 1 for line in lines)
-        name = path.relative_to(top).as_posix()
-        node = path.parent.name if path.parent != top else ""
-        short = [x if len(x) <= LOG_LINE_CHARS else x[:LOG_LINE_CHARS] + " …" for x in lines]
-        run.logs.append(Log(name=name, node=node, size=size, lines=short, left_out=max(size - kept, 0)))
+    run.logs = read_logs(run.path / "logs", run.log_sizes, _moments(run), run.problems)
+
+
+def _moments(run: Run) -> list[int]:
+    """The times about which logs are wanted: violations first, then faults; ns."""
+    found = []
+    for _, anomaly in run.anomalies[:20]:
+        ops = [op for op in as_list(anomaly.get("window")) if isinstance(op, dict)]
+        times = [as_int(op.get(name)) for op in ops for name in ("start_ns", "end_ns")]
+        known = [t for t in times if t is not None]
+        found += [max(known), min(known)] if known else []
+    for fault in run.faults:
+        found += [t for t in (fault.applied, fault.undone) if t is not None]
+    return list(dict.fromkeys(found))
 
 
 def _read_ops(run: Run) -> None:

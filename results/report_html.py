@@ -21,8 +21,15 @@ NONE: Final = "\N{EN DASH}"  # stands where there is nothing to say
 outcome_names: Final = {OK: "ok", FAIL: "fail", INFO: "info"}
 _ansi: Final = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]")
 _unseen: Final = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
 )
+
+
+class Html(str):
+    """Text that is HTML already, where plain text might stand as well."""
+
+    __slots__ = ()
 
 
 def esc(value: Any, limit: int = SHOWN_CHARS) -> str:
@@ -32,6 +39,11 @@ def esc(value: Any, limit: int = SHOWN_CHARS) -> str:
     '&lt;/script&gt;red␀'
     """
     return html.escape(plain(value, limit))
+
+
+def esc_text(value: Any, limit: int = SHOWN_CHARS) -> str:
+    """`esc` for what stands between tags and never in an attribute: quotes stay, which much of a log is made of."""
+    return html.escape(plain(value, limit), quote=False)
 
 
 def plain(value: Any, limit: int = SHOWN_CHARS) -> str:
@@ -118,7 +130,15 @@ _shapes: Final = {
 def shape(name: str, label: str = "") -> str:
     """The sign of a verdict or outcome; `label` is what a screen reader says, empty: decoration."""
     words = f'role="img" aria-label="{esc(label)}"' if label else 'aria-hidden="true"'
-    return f'<svg class="shape s-{esc(name)}" viewBox="0 0 24 24" {words}>{_shapes.get(name, "")}</svg>'
+    return f'<svg class="shape s-{esc(name)}" {words}><use href="#s-{esc(name)}"/></svg>'
+
+
+def shapes() -> str:
+    """The signs themselves, once in a page: `shape` refers to them."""
+    signs = "".join(
+        f'<symbol id="s-{name}" viewBox="0 0 24 24">{drawn}</symbol>' for name, drawn in _shapes.items()
+    )
+    return f'<svg class="unseen" aria-hidden="true" width="0" height="0">{signs}</svg>'
 
 
 def verdict_cell(verdict: Any) -> str:
@@ -135,11 +155,12 @@ def outcome_cell(outcome: int) -> str:
 
 def table(head: Iterable[str], body: Iterable[Iterable[str]], kind: str = "", caption: str = "") -> str:
     """A table of cells that are HTML already. A head that begins with `#` is a column of figures."""
-    names = list(head)
-    right = [name.startswith("#") for name in names]
+    given = list(head)
+    right = [name.startswith("#") for name in given]
     heads = "".join(
-        f'<th scope="col"{" class=num" if r else ""}>{esc(n.removeprefix("#"))}</th>'
-        for n, r in zip(names, right, strict=True)
+        f'<th scope="col"{" class=num" if r else ""}>'
+        f"{n.removeprefix('#') if isinstance(n, Html) else esc(n.removeprefix('#'))}</th>"
+        for n, r in zip(given, right, strict=True)
     )
     rows = []
     for cells in body:

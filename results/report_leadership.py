@@ -1,15 +1,15 @@
-"""The report's section on leadership: elections, terms of office, time without a leader; static."""
+"""How stable leadership was, for the cluster section of the report: elections, terms of office, no leader; static."""
 
 from __future__ import annotations
 
 from results.leadership import sentence
 from results.report_data import Run, as_dict, as_list
-from results.report_html import esc, section, table
+from results.report_html import NONE, esc, table
 
 _rows = 50
 
 
-def leadership_section(run: Run) -> str:
+def leadership_part(run: Run) -> str:
     """The figures of `results.json`; nothing where nobody was seen to lead."""
     figures = as_dict(run.results.get("leadership"))
     if not figures:
@@ -17,7 +17,7 @@ def leadership_section(run: Run) -> str:
     terms = [
         [
             esc(str(t["node"])),
-            esc(str(t["term"])),
+            NONE if t["term"] is None else esc(str(t["term"])),
             f"{t['from_s']:.1f}",
             f"{t['to_s']:.1f}",
             f"{t['seconds']:.1f}",
@@ -28,9 +28,9 @@ def leadership_section(run: Run) -> str:
         [f"{g['from_s']:.1f}", f"{g['to_s']:.1f}", f"{g['seconds']:.1f}"]
         for g in map(as_dict, as_list(figures.get("without"))[-_rows:])
     ]
-    body = f"<p>{esc(sentence(figures), 400)}.</p>"
+    body = f"<h3>Leadership</h3><p>{esc(sentence(figures), 400)}.</p>"
     if terms:
         body += table(["leader", "#term", "#from s", "#to s", "#seconds"], terms, caption="Who led")
     if gaps:
         body += table(["#from s", "#to s", "#seconds"], gaps, caption="Without a leader")
-    return section("leadership", "Leadership", body, "From what the nodes said, asked five times a second.")
+    return body

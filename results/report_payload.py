@@ -16,11 +16,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from results.report_anomaly import Case
+from results.report_case import Case
 from results.report_data import Run
 from results.report_html import key_text, plain
 from results.report_ops import OK, Operations
-from results.report_sections import colour_of, outcome_of
+from results.report_verdict import outcome_of
+from results.report_when import colour_of
 
 LIMIT_BYTES: Final = 20_000_000  # of the whole payload; above it values are left out
 _plain_below: Final = 4096  # bytes; smaller columns are not worth compressing
@@ -43,6 +44,7 @@ def payload(run: Run, found: list[Case], limit: int = LIMIT_BYTES) -> Payload:
     meta: dict[str, Any] = {
         "face": outcome_of(run),
         "until": run.until / 1e9,
+        "epoch": run.epoch_real_ns / 1e9 if run.epoch_real_ns is not None else None,
         "phases": [[plain(name, 40), time / 1e9] for name, time in run.phases[:100]],
         "faults": _faults(run),
         "nodes": [

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from harness.core.system import Install, LogEvent, Promise, Status, System
     from harness.core.versions import Source, Versions
     from harness.core.workload import Workload, WorkloadFactory
+    from results.findings import Finding
+    from splitbrain.asking import RunResult
+    from splitbrain.live import Injected, LiveClient, LiveCluster, Outcome
 
 PACKAGES: Final = ("harness", "clusters", "nemesis", "checkers", "workloads", "results")
 PROJECT_VARIABLE: Final = "SPLITBRAIN_PROJECT"
@@ -73,6 +76,9 @@ _homes: Final = {
     "harness.core.system": "Install LogEvent Promise Status System",
     "harness.core.versions": "Source Versions",
     "harness.core.workload": "Workload WorkloadFactory",
+    "results.findings": "Finding",
+    "splitbrain.asking": "RunResult",
+    "splitbrain.live": "Injected LiveClient LiveCluster Outcome",
 }
 _home_of: Final = {name: module for module, names in _homes.items() for name in names.split()}
 
@@ -95,13 +101,17 @@ __all__ = [
     "Evidence",
     "Fault",
     "FaultContext",
+    "Finding",
     "Generator",
     "History",
     "HistoryError",
     "Indeterminate",
     "InfrastructureError",
+    "Injected",
     "Install",
     "Interrupted",
+    "LiveClient",
+    "LiveCluster",
     "LogEvent",
     "Mismatch",
     "MissingCapability",
@@ -110,6 +120,7 @@ __all__ = [
     "NodeFailed",
     "Op",
     "Option",
+    "Outcome",
     "Pending",
     "Place",
     "Plan",
@@ -118,6 +129,7 @@ __all__ = [
     "Provider",
     "Reply",
     "Result",
+    "RunResult",
     "Shaping",
     "Source",
     "Spec",

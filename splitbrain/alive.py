@@ -16,6 +16,8 @@ from pathlib import Path
 
 from harness.core.errors import UsageError
 
+YOUNG_S = 30.0  # a run of that age may not have taken its lock yet
+
 
 def hold(run_dir: Path) -> None:
     """Be the run, until this process and all that it forks have ended.
@@ -55,3 +57,28 @@ def _lock(run_dir: Path) -> int | None:
         os.close(fd)
         return None
     return fd
+
+
+def goes_on(run_dir: Path) -> bool:
+    """Whether a run without results is alive, as seen by somebody who must not get in its way.
+
+    To try the lock is to have it for a moment. A run takes it within a second of writing its spec and before it has a
+    journal; one that is that young is taken for alive and left alone.
+    """
+    try:
+        age_s = time.time() - (run_dir / "spec.json").stat().st_mtime
+    except OSError:
+        return False
+    if not (run_dir / "journal.jsonl").exists() and 0 <= age_s < YOUNG_S:
+        return True
+    try:
+        fd = os.open(run_dir / "spec.json", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False

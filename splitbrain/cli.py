@@ -19,22 +19,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from splitbrain.commands import bugs, campaign, catalogue, judge, nodes, run  # noqa: F401 - each registers its own
+from splitbrain.commands import load
 from splitbrain.commands.app import Stopped, app, fail
-
-# As a newcomer needs them; `--help` lists them so. A new one stands last until it is put here.
-_ORDER = (
-    *("run", "check", "show", "open", "report", "export", "logs", "exec", "heal"),
-    *("list", "systems", "workloads", "faults", "doctor", "fetch", "new", "bugs"),
-)
-
-
-def _rank(command: typer.models.CommandInfo) -> int:
-    name = command.name or getattr(command.callback, "__name__", "")
-    return _ORDER.index(name) if name in _ORDER else len(_ORDER)
-
-
-app.registered_commands.sort(key=_rank)
 
 
 def main() -> NoReturn:
@@ -60,6 +46,7 @@ def execute(arguments: Sequence[str]) -> int:
         splitbrain.check_packages()
     except ImportError as e:
         return fail(str(e), 4, json=json)
+    load()
     from harness.core.errors import SplitbrainError
 
     try:

@@ -6,6 +6,7 @@ functions that a run itself would call (the Go toolchain, the engine, the cache)
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 from collections.abc import Sequence
@@ -205,14 +206,47 @@ def _go() -> dict[str, Any]:
 
 
 def _cache() -> dict[str, Any]:
-    """Where the cache is, and how much it holds; a reason where nothing can be written to it."""
+    """Where the cache is and how much it holds, in all and by what it is; a reason where nothing can be written to it.
+
+    `key` changes when what a run of this splitbrain would build or fetch here does, and begins with `restore`, under
+    which CI finds an older one to start from.
+    """
     from harness.core.cache import cache_dir
 
     path = cache_dir()
+    restore = f"splitbrain-{platform.system()}-{platform.machine()}-".lower()
+    about = {"path": str(path), "key": f"{restore}{_fingerprint()}", "restore": restore}
     if not path.exists():
-        return {"path": str(path), "bytes": None, "reason": _unwritable(_nearest(path))}
-    size = sum((Path(folder) / name).lstat().st_size for folder, _, files in os.walk(path) for name in files)
-    return {"path": str(path), "bytes": size, "reason": _unwritable(path)}
+        return {**about, "bytes": None, "parts": {}, "reason": _unwritable(_nearest(path))}
+    parts: dict[str, int] = {}
+    for entry in sorted(path.iterdir()):
+        if entry.name == "secrets":
+            continue  # those of runs on this machine; no cache may carry them away
+        if entry.name == "programs":
+            parts |= {p.name: _size(p) for p in sorted(entry.iterdir()) if p.suffix != ".lock"}
+        else:
+            parts[entry.name] = _size(entry)
+    return {**about, "bytes": sum(parts.values()), "parts": parts, "reason": _unwritable(path)}
+
+
+def _fingerprint() -> str:
+    """Of all that decides what is built: splitbrain's version, the engine's sources, each system's newest version."""
+    from checkers.engine_binary import source_hash
+
+    try:
+        engine = source_hash()
+    except OSError:  # an installed one brings it
+        engine = ""
+    words = [registry.version(), engine, *platform.python_version_tuple()[:2]]
+    for name in sorted(registry.names("systems")):
+        words += [name, repr(registry.describe("systems", name).versions)]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()[:16]
+
+
+def _size(path: Path) -> int:
+    if not path.is_dir():
+        return path.lstat().st_size
+    return sum((Path(folder) / name).lstat().st_size for folder, _, files in os.walk(path) for name in files)
 
 
 def _nearest(path: Path) -> Path:

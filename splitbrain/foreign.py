@@ -1,4 +1,4 @@
-"""Histories from elsewhere, judged like ours, and ours for elsewhere.
+"""Histories from elsewhere, judged like ours (the way back is `results.export`).
 
 Jepsen's EDN is turned into a `history.jsonl` in a temporary folder, which the engine then reads as it reads
 any; indices are those of the file, and a line that is refused later on is named as the file has it.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, cast
 
-from harness.core.errors import HistoryError, UsageError
+from harness.core.errors import HistoryError
 
 P = ParamSpec("P")
 Check = Callable[Concatenate[Path, P], dict[str, Any]]
@@ -39,34 +39,12 @@ def also_edn(check: Check[P]) -> Check[P]:
             try:
                 results = check(converted, *args, **options)
             except HistoryError as e:
-                raise HistoryError(path, _line(origin, e.line), e.problem) from None
+                raise HistoryError(path, line_in(origin, e.line), e.problem) from None
         return {**results, "history": str(path)}
 
     return cast("Check[P]", either)
 
 
-def _line(origin: array[int], line: int) -> int:
+def line_in(origin: array[int], line: int) -> int:
+    """The line of the file that a converted one comes from; `origin` as `jepsen.convert` returns it."""
     return origin[line - 1] if 0 < line <= len(origin) else line
-
-
-def export_edn(source: Path) -> Iterator[str]:
-    """The lines of a run's history, or of a history file, as Jepsen writes them.
-
-    Raises: UsageError for what is neither; HistoryError for a history that breaks the format.
-    """
-    from harness.core import jepsen
-    from harness.core.history import read_ops
-
-    path = source
-    if source.is_dir():
-        path = next((p for p in map(source.joinpath, _names) if p.exists()), source / _names[0])
-        if not path.exists():
-            raise UsageError(
-                f"{source} has no history yet; `splitbrain check {source}` makes it of the journal"
-            )
-    if jepsen.is_edn(path):
-        raise UsageError(f"{path} is EDN already; expected a run or a history.jsonl")
-    return jepsen.lines(read_ops(path))
-
-
-_names = ("history.jsonl", "history.jsonl.zst", "history.jsonl.gz")

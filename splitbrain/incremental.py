@@ -33,8 +33,8 @@ from harness.core.errors import HistoryError
 from harness.core.lines import LineFile
 from harness.core.op import NEMESIS, OpType
 from harness.core.spec import Spec
+from results.tail import Tail
 from splitbrain import registry
-from splitbrain.tail import Tail
 
 FILE: Final = "incremental.jsonl"
 CHECK: Final = "linearizable"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from harness.core.errors import UsageError, unknown_name
+from results.tail import Tail
 from splitbrain import kept
-from splitbrain.tail import Tail
 
 _look_s: Final = 0.2
 

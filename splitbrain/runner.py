@@ -45,14 +45,16 @@ _OBSERVED: Final = 20  # observations of one check that are told
 _GRACE_S = 10.0  # a checker that overstays its own limit by this much is given up
 
 
-def main() -> None:
-    """Run the spec of the run directory named on the command line; the exit code says how it went."""
+def main(alter: Callable[[Any, Any], Any] = lambda parts, _stop: parts) -> None:
+    """Run the spec of the run directory named on the command line; the exit code says how it went. `alter` may put
+    other parts into the run, before anything is started."""
     run_dir = Path(sys.argv[1])
     alive.hold(run_dir)
     spec = msgspec.json.decode((run_dir / "spec.json").read_bytes(), type=Spec)
     try:
         registry.adopt_again(spec, run_dir)
         parts, stop, slot = _parts(run_dir, _apart(run_dir, spec))
+        parts = alter(parts, stop)
     except SplitbrainError as e:
         results = _without_a_history(spec, run_dir, str(e))
         if isinstance(e, Interrupted):

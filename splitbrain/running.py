@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -36,15 +36,17 @@ def run_all(
     *,
     json: bool,
     baseline: Baseline | None = None,
+    each: Callable[[Mapping[str, Any]], None] = lambda _results: None,
     run: str | None = None,
 ) -> list[Ended]:
-    """The runs of a command, one after another, until one is interrupted or leaves its cluster. `run`
-    is the id of the only one, where somebody has decided it."""
+    """The runs of a command, one after another, until one is interrupted or leaves its cluster. `each` is told the
+    results of one when it has ended; `run` is the id of the only one, where somebody has decided it."""
     ended: list[Ended] = []
     for number, spec in enumerate(planned, 1):
         if len(planned) > 1:
             say(f"run {number} of {len(planned)}, seed {spec.seed}")
         ended.append(run_one(spec, out, json=json, baseline=baseline, run=run))
+        each(ended[-1].results)
         if ended[-1].results.get("interrupted") or ended[-1].results.get("kept"):
             break
     return ended

@@ -14,6 +14,11 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test asserts on time; hypothesis would, 200 ms an example.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 required = frozenset(filter(None, os.environ.get("SPLITBRAIN_REQUIRE", "").split(",")))
 floor, other = ("netns", "rootless") if os.geteuid() == 0 else ("rootless", "netns")

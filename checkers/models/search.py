@@ -8,7 +8,7 @@ returns, those remain in which it has taken effect. Exact, and exponential in th
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -21,11 +21,13 @@ _look = 256  # configurations between two looks at the clock
 
 class Decided(msgspec.Struct, frozen=True):
     """`legal` None: out of time or room. `order` of a legal one: positions of invocations. `stuck` of an
-    illegal one: the invocation whose return fits no order; all before it do."""
+    illegal one: the invocation whose return fits no order; all before it do, of which `order` is one, and
+    `states` are all that the object could have been in until it returned."""
 
     legal: bool | None
     order: list[int] = []
     stuck: int = -1
+    states: list[Any] = []
 
 
 class _Path:
@@ -41,7 +43,17 @@ def search(
     history: History, of_key: Sequence[int], model: Model, deadline: float, most: int = 200_000
 ) -> Decided:
     """Decide one key, until `deadline` (of time.monotonic) and with at most `most` configurations."""
-    calls, events = _events(history, of_key, model)
+    return walk(*_events(history, of_key, model), model, deadline, most)
+
+
+def walk(
+    calls: Mapping[int, Call],
+    events: Sequence[tuple[int, int, bool]],
+    model: Model,
+    deadline: float,
+    most: int = 200_000,
+) -> Decided:
+    """Decide calls by their places; `events` are (order, place, whether it returns), in order."""
     now: dict[tuple[Any, frozenset[int]], _Path | None] = {(started(model), frozenset()): None}
     pending: set[int] = set()
     for _, at, returns in events:
@@ -68,15 +80,20 @@ def search(
             if len(seen) > most or (steps % _look == 0 and time.monotonic() > deadline):
                 return Decided(legal=None)
         if not kept:
-            return Decided(legal=False, stuck=at)
+            before = max(now.items(), key=lambda entry: len(entry[0][1]))[1]
+            states = list(dict.fromkeys(state for state, _ in seen))
+            return Decided(legal=False, stuck=at, order=_order(before), states=states)
         pending.discard(at)
         now = kept
+    return Decided(legal=True, order=_order(next(iter(now.values()))))
+
+
+def _order(path: _Path | None) -> list[int]:
     order = []
-    path = next(iter(now.values()))
     while path is not None:
         order.append(path.at)
         path = path.before
-    return Decided(legal=True, order=order[::-1])
+    return order[::-1]
 
 
 def _events(

@@ -93,7 +93,9 @@ class System(Protocol):
     One whose members can be changed has an `admin` as well, see `harness.core.admin`.
 
     It may have a `flush_first`, true where a power loss is to find a cluster of some age: all that was written while
-    it came up is on the disks before the load begins, synced or not, as the kernel has it half a minute later.
+    it came up is on the disks before the load begins, synced or not, as the kernel has it half a minute later. And
+    a `flush_restarts`, true where the same is to hold of what a process had written when it died, before it is started
+    again.
     """
 
     name: str

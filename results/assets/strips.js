@@ -1,6 +1,6 @@
 // The strips above the timeline: faults, rate, latency, roles. All share the view's time axis.
 
-const faults = meta.faults.map((f) => ({ ...f, until: f.to === null ? whole.to : f.to }));
+const faults = meta.faults.map((f) => ({ ...f, until: f.to === null ? END : f.to }));
 
 // Overlapping faults stand in rows below one another.
 const faultRows = [];
@@ -85,12 +85,14 @@ function legend(id, entries, counts = false) {
     if (counts) item.append(value);
     box.append(item);
     values.push(value);
-    drawers.push(() => {
+    const draw = () => {
       const c = sample.getContext("2d");
       c.setTransform(2, 0, 0, 2, 0, 0);
       c.clearRect(0, 0, 22, 12);
       sampleOf(c, role, style, name);
-    });
+    };
+    draw();
+    repaints.push(draw); // with the scheme, not with every frame
   }
   return values;
 }
@@ -122,11 +124,14 @@ function point(c, x, y, outcome, r) {
   }
 }
 
-const POINTS = 20000;
-function points(u, ops) {
-  const low = lowerBound(ops.start, view.from), high = lowerBound(ops.start, view.to);
+const POINTS = 3000; // drawn one by one, at most; beyond, the quantiles say it
+let chartedOps = null; // once they are unpacked
+function points(u) {
+  const ops = chartedOps;
+  if (!ops) return;
+  const low = lowerBound(ops.start, view.start), high = lowerBound(ops.start, view.end);
   if (high - low > POINTS) return;
-  const c = u.ctx, ratio = window.devicePixelRatio || 1, r = high - low > 2500 ? 1 : 1.75;
+  const c = u.ctx, ratio = window.devicePixelRatio || 1, r = high - low > 1500 ? 1 : 1.75;
   c.save();
   c.beginPath();
   c.rect(u.bbox.left, u.bbox.top, u.bbox.width, u.bbox.height);
@@ -169,8 +174,12 @@ function chart(id, height, series, data, more) {
     },
   }, data, $(id));
   $(id).setAttribute("aria-hidden", "true");
-  let drawn = 0;
+  let drawn = 0, ordered = false;
   drawers.push(() => {
+    if (ordered !== axis.order) {
+      ordered = axis.order;
+      u.setData([data[0].map(warp), ...data.slice(1)], false);
+    }
     if (drawn !== width()) {
       drawn = width();
       u.setSize({ width: drawn, height });
@@ -180,6 +189,7 @@ function chart(id, height, series, data, more) {
   });
 }
 function secondsOf(values) {
+  if (axis.order) return values.map((u) => unwarp(u).toFixed(3) + " s");
   const { places } = values.length > 1 ? ticks(values[0], values[1], 1) : { places: 3 };
   return values.map((v) => v.toFixed(Math.min(places, 6)) + " s");
 }
@@ -190,7 +200,7 @@ const line = (role, style, more = {}) => ({
 });
 
 let rateValues = [], latencyValues = [];
-function makeCharts(ops) {
+function makeCharts() {
   if (!bins) {
     $("fig-rate").hidden = $("fig-latency").hidden = true;
     return;
@@ -211,7 +221,7 @@ function makeCharts(ops) {
   chart("latency", 184, [
     line("ink", "solid"), line("soft", "dashed"), line("soft", "dotted"),
   ], [middle, bins.p50, bins.p95, bins.p99], {
-    x: true, y: { distr: 3, range: () => [low, high] }, under: (u) => points(u, ops), splits: () => decades,
+    x: true, y: { distr: 3, range: () => [low, high] }, under: points, splits: () => decades,
     values: (_, v) => v.map((n) => (n >= 1000 ? n / 1000 + " s" : n + " ms")),
   });
   rateValues = legend("rate-legend", [["ok", "ok", "solid"], ["fail", "fail", "dashed"], ["info", "info", "dotted"]], true);
@@ -291,10 +301,21 @@ function roleTip(event, t, y) {
   const node = meta.nodes[Math.floor(y / ROLE_LANE)];
   if (!node) return untip();
   const span = node.spans.find(([from, to]) => from <= t && t <= to);
-  const near = 5 * ((view.to - view.from) / plotWidth());
+  const near = 5 * ((view.end - view.start) / plotWidth());
   const said = meta.events.filter(([at, name]) => name === node.node && Math.abs(at - t) < near).slice(0, 4);
   if (!span && !said.length) return untip();
   const rows = span ? [["role", span[2] === "down" ? "no answer" : span[2]], ["term", span[3]], ["from", time(span[0])], ["to", time(span[1])], ["error", span[4]]] : [];
   for (const [at, , kind, text] of said) rows.push([kind, `${time(at)}: ${text}`]);
   tip(event, node.node, rows);
+}
+
+// The selected moment, a line through all plots.
+function drawChosen() {
+  const line = $("chosen"), t = selected.time;
+  line.hidden = t === null || t < view.start || t > view.end;
+  if (line.hidden) return;
+  const x = toX(t);
+  line.style.transform = `translateX(${x.toFixed(1)}px)`;
+  line.classList.toggle("flip", x > width() - 110);
+  line.firstElementChild.textContent = time(t);
 }

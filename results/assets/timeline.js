@@ -1,186 +1,178 @@
-// Operations on a canvas, a lane for each client. Few are drawn one by one; where there are many a
-// pyramid of worst outcomes per lane and stretch of time is drawn instead, so that a frame costs the
-// same however long the history is.
+// Operations on a canvas, in lanes. Few are drawn one by one; where there are many, the pyramid of
+// worst outcomes is drawn instead.
 
-function lowerBound(sorted, value, low = 0, high = sorted.length) {
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (sorted[middle] < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-const DIRECT = 8000; // operations drawn one by one, at most
-const CELLS = 4e6; // of the pyramid's base
-const MOST_LANES = 1500;
+const DIRECT = 4000; // operations drawn one by one, at most
 
 function makeTimeline(ops) {
-  const lanes = Math.min(ops.names.lanes.length, MOST_LANES);
-  // Counting sort by lane: within a lane operations stay in order of time.
-  const first = new Uint32Array(lanes + 1);
-  for (let i = 0; i < ops.n; i++) if (ops.lane[i] < lanes) first[ops.lane[i] + 1]++;
-  for (let k = 0; k < lanes; k++) first[k + 1] += first[k];
-  const order = new Uint32Array(first[lanes]), starts = new Float64Array(first[lanes]);
-  const fill = first.slice();
-  for (let i = 0; i < ops.n; i++) {
-    const k = ops.lane[i];
-    if (k >= lanes) continue;
-    starts[fill[k]] = ops.start[i];
-    order[fill[k]++] = i;
-  }
-  // Where an operation never completed, its bar reaches as far as its lane is free.
-  const ends = new Float64Array(order.length);
-  for (let k = 0; k < lanes; k++) {
-    for (let j = first[k]; j < first[k + 1]; j++) {
-      const took = ops.took[order[j]];
-      ends[j] = took !== INVOKE_ONLY ? starts[j] + took / 1e6 : j + 1 < first[k + 1] ? starts[j + 1] : whole.to;
-    }
-  }
+  const canvas = $("lanes"), TOP = 16, BOTTOM = 24;
+  let by = "process", mask = null, grouping = null, sorted = null, levels = null;
+  let hovered = -1, current = -1;
   const hits = new Map();
   meta.cases.forEach((one, number) => {
     for (const row of one.rows) hits.set(row, { number, assumed: false });
     for (const row of one.assumed) if (!hits.has(row)) hits.set(row, { number, assumed: true });
   });
-
-  // --- the pyramid ---
-  let base = 1024;
-  while (base < 131072 && base * 2 * lanes <= CELLS) base *= 2;
-  const levels = [];
-  function build() {
-    const cells = new Uint8Array(base * lanes), scale = base / (whole.to - whole.from);
-    for (let k = 0; k < lanes; k++) {
-      for (let j = first[k]; j < first[k + 1]; j++) {
-        const a = clamp(Math.floor(starts[j] * scale), 0, base - 1), b = clamp(Math.floor(ends[j] * scale), a, base - 1);
-        const what = ops.outcome[order[j]];
-        for (let at = k * base + a; at <= k * base + b; at++) if (cells[at] < what) cells[at] = what;
-      }
-    }
-    levels.push({ size: base, cells });
-    for (let size = base / 2; size >= 256; size /= 2) {
-      const below = levels[levels.length - 1].cells, here = new Uint8Array(size * lanes);
-      for (let at = 0; at < here.length; at++) here[at] = Math.max(below[2 * at], below[2 * at + 1]);
-      levels.push({ size, cells: here });
-    }
+  const groupings = new Map();
+  function rebuild() { // another grouping, filter or axis
+    if (!groupings.has(by)) groupings.set(by, GROUPINGS[by](ops));
+    grouping = groupings.get(by);
+    sorted = arrange(ops, grouping, mask);
+    levels = null;
+    hovered = -1;
+    canvas.setAttribute("aria-label", `Operations in lanes by ${by}: ${sorted.order.length.toLocaleString("en")} operations`);
+    $("lanes-unit").textContent = { process: "a lane for each client", node: "a lane for each node", key: "a row for each live key" }[by]
+      + (grouping.more > 0 ? `; ${grouping.more.toLocaleString("en")} more do not fit: zoom in, or filter with key:` : "");
+    redraw();
   }
 
-  const canvas = $("lanes"), TOP = 16, BOTTOM = 24;
-  const nodeOf = ops.names.lanes;
-  const laneHeight = () => clamp(Math.floor((narrow() ? 320 : 460) / Math.max(lanes, 1)), 3, 22);
-  // A little air between the groups of lanes that belong to one node.
+  // A little air between groups, and room for the names of the keys that follow one another.
   const tops = [];
+  let tall = 3;
   function layout() {
-    const h = laneHeight(), gap = h >= 6 ? 7 : 2;
+    const { count, groups } = grouping, most = by === "node" ? 34 : 22;
+    tall = clamp(Math.floor((narrow() ? 320 : 460) / Math.max(count, 1)), 3, most);
     let y = TOP;
     tops.length = 0;
-    for (let k = 0; k < lanes; k++) {
-      if (k && nodeOf[k] !== nodeOf[k - 1]) y += gap;
-      tops.push(y);
-      y += h;
-    }
+    groups.forEach((group, n) => {
+      if (n || group.marks) y += group.marks ? 14 : tall >= 6 ? 7 : 2;
+      for (let k = group.from; k <= group.to; k++, y += tall) tops.push(y);
+    });
     return y;
   }
 
   const scratch = document.createElement("canvas");
-  function drawPyramid(c, h) {
-    if (!levels.length) build();
-    const w = Math.round(plotWidth()), perPixel = (view.to - view.from) / w;
-    const level = pick(perPixel);
+  let image = null;
+  function drawPyramid(c) {
+    if (!levels) levels = pyramid(ops, sorted);
+    const lanes = sorted.lanes, w = Math.round(plotWidth()), per = (view.to - view.from) / w;
+    const level = levels.findLast((l) => (whole.to - whole.from) / l.size <= per) || levels[0];
     const rows = 6; // ok fills the middle two, fail the outer two, info all four, one is left free
-    scratch.width = w;
-    scratch.height = lanes * rows;
-    const s = scratch.getContext("2d"), image = s.createImageData(w, lanes * rows);
+    if (!image || image.width !== w || image.height !== lanes * rows) {
+      scratch.width = w;
+      scratch.height = lanes * rows;
+      image = scratch.getContext("2d").createImageData(w, lanes * rows);
+    }
     const pixels = new Uint32Array(image.data.buffer), tones = [0, rgba("ok"), rgba("fail"), rgba("info")];
-    const scale = level.size / (whole.to - whole.from);
+    pixels.fill(0);
+    const scale = level.size / (whole.to - whole.from), cells = level.cells, first = new Int32Array(w), last = new Int32Array(w);
     for (let x = 0; x < w; x++) {
-      const a = clamp(Math.floor((view.from + x * perPixel) * scale), 0, level.size - 1);
-      const b = clamp(Math.floor((view.from + (x + 1) * perPixel) * scale - 1e-9), a, level.size - 1);
-      for (let k = 0; k < lanes; k++) {
+      first[x] = clamp(Math.floor((view.from + x * per) * scale), 0, level.size - 1);
+      last[x] = clamp(Math.floor((view.from + (x + 1) * per) * scale - 1e-9), first[x], level.size - 1);
+    }
+    for (let k = 0; k < lanes; k++) {
+      const base = k * level.size;
+      for (let x = 0, p = k * rows * w; x < w; x++, p++) {
         let worst = 0;
-        for (let at = k * level.size + a; at <= k * level.size + b; at++) if (level.cells[at] > worst) worst = level.cells[at];
+        for (let at = base + first[x]; at <= base + last[x]; at++) if (cells[at] > worst) worst = cells[at];
         if (!worst) continue;
-        const p = k * rows * w + x, tone = tones[worst];
+        const tone = tones[worst];
         if (worst !== FAIL) pixels[p + 2 * w] = pixels[p + 3 * w] = tone;
         if (worst !== OK) pixels[p + w] = pixels[p + 4 * w] = tone;
       }
     }
-    s.putImageData(image, 0, 0);
+    scratch.getContext("2d").putImageData(image, 0, 0);
     c.imageSmoothingEnabled = false;
-    for (let k = 0; k < lanes; k++) c.drawImage(scratch, 0, k * rows, w, rows, gutter(), tops[k], plotWidth(), h);
-  }
-  // The coarsest level whose cells are no wider than a pixel, else the finest.
-  function pick(perPixel) {
-    let best = levels[0];
-    for (const l of levels) if ((whole.to - whole.from) / l.size <= perPixel) best = l;
-    return best;
+    for (const group of grouping.groups) { // the lanes of a group adjoin
+      const n = group.to - group.from + 1;
+      c.drawImage(scratch, 0, group.from * rows, w, n * rows, gutter(), tops[group.from], plotWidth(), n * tall);
+    }
   }
 
-  function drawDirect(c, h, ranges) {
+  function drawDirect(c, ranges) {
     c.font = `12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`;
     c.textBaseline = "middle";
-    for (let k = 0; k < lanes; k++) {
-      const y = tops[k] + (h >= 8 ? 2 : 0.5), tall = h - (h >= 8 ? 4 : 1);
-      const [low, high] = ranges[k];
-      let last = 0;
-      for (let j = low; j < high; j++) {
-        const i = order[j], a = toX(starts[j]), b = toX(ends[j]), what = ops.outcome[i];
-        const left = Math.max(a, gutter() - 4), w = Math.max(Math.min(b, width()) - left, 1.5);
-        if (what !== last) c.fillStyle = c.strokeStyle = colour(OUTCOMES[(last = what)]);
-        bar(c, left, y, w, tall, what, ops.took[i] !== INVOKE_ONLY);
-        if (w > 44 && tall >= 11) {
-          c.fillStyle = colour("ink");
-          last = 0;
-          const text = fit(c, describe(ops, i), w - 10);
-          if (text) c.fillText(text, Math.max(left, gutter()) + 5, y + tall / 2 + 0.5);
+    const { order, starts, ends } = sorted, right = width() + 4;
+    for (let k = 0; k < sorted.lanes; k++) {
+      const y = tops[k] + (tall >= 8 ? 2 : 0.5), high = tall - (tall >= 8 ? 4 : 1), [low, past] = ranges[k];
+      for (const outcome of [OK, FAIL, INFO]) { // what went wrong lies on top where operations overlap
+        c.fillStyle = c.strokeStyle = colour(OUTCOMES[outcome]);
+        for (let j = low; j < past; j++) {
+          const i = order[j];
+          if (ops.outcome[i] !== outcome) continue;
+          const left = Math.max(uToX(starts[j]), gutter() - 4), w = Math.max(Math.min(uToX(ends[j]), right) - left, 1.5);
+          if (left + w < gutter()) continue;
+          bar(c, left, y, w, high, outcome, ops.took[i] !== INVOKE_ONLY);
+          if (w > 44 && high >= 11 && by !== "node") { // a node’s operations overlap
+            c.fillStyle = colour("ink");
+            const text = fit(c, describe(ops, i), w - 10);
+            if (text) c.fillText(text, Math.max(left, gutter()) + 5, y + high / 2 + 0.5);
+            c.fillStyle = colour(OUTCOMES[outcome]);
+          }
         }
       }
     }
   }
 
-  let hovered = -1, current = -1;
-  function draw() {
-    const h = laneHeight(), bottom = layout(), height = bottom + BOTTOM;
-    const c = surface(canvas, height);
-    c.textBaseline = "middle";
+  function drawNames(c) {
     c.font = font(12.5, 550);
-    for (let k = 0, from = 0; k < lanes; k = from) {
-      while (from < lanes && nodeOf[from] === nodeOf[k]) from++;
-      c.fillStyle = colour("soft");
-      c.fillText(fit(c, nodeOf[k] || "clients", gutter() - 10), 2, (tops[k] + tops[from - 1] + h) / 2);
+    c.fillStyle = colour("soft");
+    for (const group of grouping.groups) {
+      const high = tops[group.to] + tall - tops[group.from];
+      if (group.label && high >= 11) c.fillText(fit(c, group.label, gutter() - 10), 2, (tops[group.from] + tops[group.to] + tall) / 2);
     }
+  }
+  function drawKeys(c) { // where a key's row begins, its name above it, as far as there is room
+    c.font = font(11);
+    for (const { from, to, marks, times } of grouping.groups) {
+      if (!marks) continue;
+      let free = gutter();
+      let n = lowerBound(times, view.start);
+      const past = lowerBound(times, view.end);
+      if (past - n > plotWidth() / 20) continue; // no room for names
+      for (n = Math.max(n - 1, 0); n < past; n++) {
+        const [begins, text, ends] = marks[n], x = Math.max(toX(begins), gutter());
+        if (ends < view.start) continue;
+        c.fillStyle = colour("line");
+        c.fillRect(x, tops[from] - 11, 1, tops[to] + tall - tops[from] + 11);
+        const next = n + 1 < marks.length ? toX(marks[n + 1][0]) : width(), shown = fit(c, text, Math.min(next, width()) - x - 6);
+        if (x < free || !shown) continue;
+        c.fillStyle = colour("soft");
+        c.fillText(shown, x + 4, tops[from] - 6);
+        free = x + 8 + c.measureText(shown).width;
+      }
+    }
+  }
+
+  function draw() {
+    const bottom = layout(), height = bottom + BOTTOM, c = surface(canvas, height);
+    const { lanes, first, starts, reach } = sorted;
+    c.textBaseline = "middle";
+    drawNames(c);
     let seen = 0;
     const ranges = [];
     for (let k = 0; k < lanes; k++) {
-      const low = Math.max(lowerBound(starts, view.from, first[k], first[k + 1]) - 1, first[k]);
-      const high = lowerBound(starts, view.to, low, first[k + 1]);
-      ranges.push([low, high]);
-      seen += high - low;
+      const low = lowerBound(reach, view.from, first[k], first[k + 1]), past = lowerBound(starts, view.to, low, first[k + 1]);
+      ranges.push([low, past]);
+      seen += past - low;
     }
     clipped(c, height, () => {
       faultBands(c, TOP - 4, bottom - TOP + 8);
-      if (h >= 6) {
+      if (tall >= 6) {
         c.fillStyle = colour("line-soft");
-        for (let k = 0; k < lanes; k++) c.fillRect(gutter(), Math.round(tops[k] + h / 2), plotWidth(), 1);
+        for (let k = 0; k < lanes; k++) c.fillRect(gutter(), Math.round(tops[k] + tall / 2), plotWidth(), 1);
       }
-      if (seen > DIRECT) drawPyramid(c, h);
-      else drawDirect(c, h, ranges);
-      for (const [i, hit] of hits) ring(c, i, h, hit.assumed ? [3, 2] : [], "hit", hit.number === current ? 2.5 : 1.5);
-      if (hovered >= 0) ring(c, hovered, h, [], "ink", 1.5);
+      if (seen > DIRECT) drawPyramid(c);
+      else drawDirect(c, ranges);
+      drawKeys(c);
+      for (const [i, hit] of hits) ring(c, i, hit.assumed ? [3, 2] : [], "hit", hit.number === current ? 2.5 : 1.5);
+      if (hovered >= 0) ring(c, hovered, [], "ink", 1.5);
+      if (selected.op >= 0) ring(c, selected.op, [], "chosen", 2.5);
       meta.cases.forEach((one, number) => flag(c, one, number, bottom));
     });
-    axis(c, bottom);
+    ruler(c, bottom);
     canvas.dataset.drawn = seen > DIRECT ? "pyramid" : "direct";
     canvas.dataset.seen = seen;
-    $("range").textContent = `${time(view.from)} to ${time(view.to)}, ${seen.toLocaleString("en")} operations`;
+    $("range").textContent = `${time(view.start)} to ${time(view.end)}, ${seen.toLocaleString("en")} operations`;
   }
-  function ring(c, i, h, dash, tone, thick) {
-    if (ops.lane[i] >= lanes) return;
-    const a = toX(ops.start[i]), took = ops.took[i], b = took === INVOKE_ONLY ? a + 8 : toX(ops.start[i] + took / 1e6);
+  function ring(c, i, dash, tone, thick) {
+    const k = sorted.lane[i];
+    if (k >= sorted.lanes) return;
+    const a = toX(ops.start[i]), b = ops.took[i] === INVOKE_ONLY ? a + 8 : toX(endOf(ops, i));
     if (b < gutter() - 9 || a > width()) return;
     c.strokeStyle = colour(tone);
     c.lineWidth = thick;
     c.setLineDash(dash);
-    c.strokeRect(a - 2, tops[ops.lane[i]] + (h >= 8 ? 0.5 : -1), Math.max(b - a, 2) + 4, h >= 8 ? h - 1 : h + 2);
+    c.strokeRect(a - 2, tops[k] + (tall >= 8 ? 0.5 : -1), Math.max(b - a, 2) + 4, tall >= 8 ? tall - 1 : tall + 2);
     c.setLineDash([]);
   }
   function flag(c, one, number, bottom) {
@@ -194,16 +186,16 @@ function makeTimeline(ops) {
     c.moveTo(x - 6, 1); c.lineTo(x + 6, 1); c.lineTo(x, 11);
     c.fill();
   }
-  function axis(c, bottom) {
+  function ruler(c, bottom) {
     const { out, places } = ticks(view.from, view.to, plotWidth() / 95);
     c.font = font(12);
     c.textAlign = "center";
-    for (const t of out) {
-      const x = toX(t);
+    for (const u of out) {
+      const x = uToX(u), text = axis.order ? unwarp(u).toFixed(3) + " s" : u.toFixed(Math.min(places, 6)) + " s";
       c.fillStyle = colour("line");
       c.fillRect(x, bottom + 3, 1, 5);
       c.fillStyle = colour("faint");
-      const text = t.toFixed(Math.min(places, 6)) + " s", half = c.measureText(text).width / 2;
+      const half = c.measureText(text).width / 2;
       c.fillText(text, clamp(x, gutter() + half - 8, width() - half), bottom + 16);
     }
     c.textAlign = "left";
@@ -211,27 +203,33 @@ function makeTimeline(ops) {
 
   // --- pointing ---
   function at(x, y) {
-    const h = laneHeight(), k = tops.findIndex((top) => y >= top && y < top + h);
+    const k = tops.findIndex((top) => y >= top && y < top + tall);
     if (k < 0) return -1;
-    const t = toT(x), reach = 5 * ((view.to - view.from) / plotWidth());
-    const j = lowerBound(starts, t, first[k], first[k + 1]);
-    let best = -1, distance = reach;
-    for (const n of [j - 2, j - 1, j, j + 1]) {
-      if (n < first[k] || n >= first[k + 1]) continue;
-      const off = t < starts[n] ? starts[n] - t : t > ends[n] ? t - ends[n] : 0;
-      if (off < distance || (off === 0 && distance > 0)) [best, distance] = [n, off];
+    const { first, order, starts, ends, reach } = sorted, u = toU(x), near = 5 * ((view.to - view.from) / plotWidth());
+    let best = -1, distance = near;
+    const past = lowerBound(starts, u + near, first[k], first[k + 1]);
+    for (let n = Math.max(lowerBound(reach, u - near, first[k], past), past - 400); n < past; n++) {
+      const off = u < starts[n] ? starts[n] - u : u > ends[n] ? u - ends[n] : 0;
+      if (off < distance || (off === 0 && distance === 0)) [best, distance] = [n, off];
     }
     return best < 0 ? -1 : order[best];
   }
-  const byLane = new Map();
-  for (const [name, lane, from] of ops.names.processes) {
-    if (!byLane.has(lane)) byLane.set(lane, []);
-    byLane.get(lane).push([from, name]);
-  }
-  function processOf(i) {
-    let found = "";
-    for (const [from, name] of byLane.get(ops.lane[i]) || []) if (from <= ops.start[i] + 1e-6) found = name;
-    return found;
+  function facts(i) {
+    const took = ops.took[i], start = ops.start[i], hit = hits.get(i), end = endOf(ops, i);
+    const force = faults.filter((f) => f.from <= end && f.until >= start);
+    return [
+      ["key", ops.names.keys[ops.key[i]]],
+      ["outcome", took === INVOKE_ONLY ? "info: no completion was recorded" : OUTCOMES[ops.outcome[i]]],
+      ["error", ops.names.errors[ops.error[i]]],
+      ["invoked", start.toFixed(6) + " s"],
+      ["completed", took === INVOKE_ONLY ? "never" : `${end.toFixed(6)} s, after ${length(took / 1e6)}`],
+      ["clock", clock(start)],
+      ["node", ops.names.lanes[ops.lane[i]]],
+      ["process", ops.processOf(i)],
+      ["index", ops.index[i]],
+      ["under", force.map((f) => f.label).join(", ")],
+      ["violation", hit ? meta.cases[hit.number].title + (hit.assumed ? " (assumed)" : "") : ""],
+    ];
   }
   function hover(event, x, y) {
     const i = at(x, y);
@@ -240,20 +238,7 @@ function makeTimeline(ops) {
       redraw();
     }
     if (i < 0) return untip();
-    const took = ops.took[i], start = ops.start[i], hit = hits.get(i);
-    const force = faults.filter((f) => f.from <= start + (took === INVOKE_ONLY ? 0 : took / 1e6) && f.until >= start);
-    tip(event, describe(ops, i), [
-      ["key", ops.names.keys[ops.key[i]]],
-      ["outcome", OUTCOMES[ops.outcome[i]]],
-      ["error", ops.names.errors[ops.error[i]]],
-      ["invoked", start.toFixed(6) + " s"],
-      ["completed", took === INVOKE_ONLY ? "never" : `${(start + took / 1e6).toFixed(6)} s, after ${length(took / 1e6)}`],
-      ["node", nodeOf[ops.lane[i]]],
-      ["process", processOf(i)],
-      ["index", ops.index[i]],
-      ["under", force.map((f) => f.label).join(", ")],
-      ["violation", hit ? meta.cases[hit.number].title + (hit.assumed ? " (assumed)" : "") : ""],
-    ]);
+    tip(event, describe(ops, i), facts(i));
   }
   function leave() {
     if (hovered < 0) return;
@@ -261,25 +246,78 @@ function makeTimeline(ops) {
     redraw();
   }
 
+  // --- selection ---
+  function pickOp(i) { // the operation's box beneath the plots, for keyboards, touch and readers
+    const t = ops.start[i];
+    reveal(t);
+    select(t, i);
+  }
+  document.addEventListener("splitbrain:time", () => {
+    const i = selected.op, box = $("picked");
+    box.hidden = i < 0;
+    if (i < 0) return;
+    rowsInto(box.querySelector("dl"), facts(i), "dt", "dd");
+    box.querySelector("h3").textContent = describe(ops, i);
+  });
+  // The next operation along the lane (dx), or the one nearest in time in a lane above or below (dy).
+  function walk(dx, dy) {
+    const { lanes, lane, first, order, starts } = sorted;
+    let i = selected.op;
+    if (i < 0 || lane[i] >= lanes || (mask && !mask[i])) {
+      const j = order.findIndex((o) => ops.start[o] >= Math.max(view.start, selected.time === null ? 0 : selected.time));
+      return j >= 0 && pickOp(order[j]);
+    }
+    let k = lane[i];
+    if (dy) {
+      do k += dy; while (k >= 0 && k < lanes && first[k] === first[k + 1]);
+      if (k < 0 || k >= lanes) return;
+    }
+    const at = warp(ops.start[i]);
+    let j = lowerBound(starts, at, first[k], first[k + 1]);
+    if (dx) {
+      while (order[j] !== i && j < first[k + 1]) j++;
+      j += dx;
+    } else if (j > first[k] && (j === first[k + 1] || at - starts[j - 1] < starts[j] - at)) j--;
+    if (j >= first[k] && j < first[k + 1]) pickOp(order[j]);
+  }
+
   // --- violations ---
-  const places = meta.cases.map((c, number) => number).filter((n) => meta.cases[n].from !== null);
-  places.sort((a, b) => meta.cases[a].from - meta.cases[b].from);
+  const found = meta.cases.map((c, number) => number).filter((n) => meta.cases[n].from !== null);
+  found.sort((a, b) => meta.cases[a].from - meta.cases[b].from);
   function go(number) {
     const one = meta.cases[number];
     if (!one || one.from === null) return;
     current = number;
-    const span = Math.max(one.to - one.from, 1e-4);
-    look(one.from - span * 0.35, one.to + span * 0.35);
+    const a = warp(one.from), b = warp(one.to), span = Math.max(b - a, axis.order ? 4 : 1e-4);
+    look(a - span * 0.35, b + span * 0.35);
+    const op = one.rows.length ? one.rows[one.rows.length - 1] : -1;
+    select(op >= 0 ? ops.start[op] : one.from, op);
     root.setAttribute("data-case", String(number));
-    $("said").textContent = `Violation ${places.indexOf(number) + 1} of ${places.length}: ${one.title}, at ${one.from.toFixed(3)} s`;
+    $("said").textContent = `Violation ${found.indexOf(number) + 1} of ${found.length}: ${one.title}, at ${one.from.toFixed(3)} s`;
   }
-  function step(by) {
-    if (!places.length) return;
-    const now = places.indexOf(current);
-    go(places[now < 0 ? (by > 0 ? 0 : places.length - 1) : (now + by + places.length) % places.length]);
+  function step(way) {
+    if (!found.length) return;
+    const now = found.indexOf(current);
+    go(found[now < 0 ? (way > 0 ? 0 : found.length - 1) : (now + way + found.length) % found.length]);
   }
+
+  rebuild();
   drawers.push(draw);
-  return { hover, leave, go, step, any: places.length > 0, canvas };
+  return {
+    hover, leave, go, step, walk, at, pick: pickOp, hit: (i) => hits.has(i), any: found.length > 0, canvas,
+    get by() { return by; },
+    group(name) {
+      if (!GROUPINGS[name] || name === by) return;
+      by = name;
+      rebuild();
+      changed();
+    },
+    only(next) {
+      mask = next;
+      rebuild();
+    },
+    rebuild,
+  };
 }
 
 // An operation's bar: solid for ok, hollow for fail, full height and notched for info; one without

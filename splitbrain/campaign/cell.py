@@ -305,8 +305,12 @@ def _word(value: Any) -> str:
 def _environment() -> dict[str, str]:
     from splitbrain.launch import environment
     from splitbrain.running import STARTER
+    from splitbrain.told import ACTIONS, SUMMARY
 
-    return {**environment(), STARTER: str(os.getpid())}
+    kept = {
+        k: v for k, v in environment().items() if k not in (ACTIONS, SUMMARY)
+    }  # the night tells, not each cell
+    return {**kept, STARTER: str(os.getpid())}
 
 
 def _object(path: Path) -> dict[str, Any] | None:

@@ -15,11 +15,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from results.follow import Follower, phase_words
 from splitbrain.campaign.cell import run_dir_of
 from splitbrain.campaign.ledger import Attempt
 from splitbrain.campaign.plan import Cell
 from splitbrain.campaign.summary import word
-from splitbrain.display import Follower, phase_words
 
 if TYPE_CHECKING:
     from splitbrain.campaign.runner import Night

@@ -25,9 +25,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from harness.core.errors import InfrastructureError
+from results.tail import json_object
 from splitbrain.campaign.home import sync_folder
 from splitbrain.campaign.plan import Cell
-from splitbrain.tail import json_object
 
 NAME: Final = "ledger.jsonl"
 # ended: it has a verdict or an error of its own. limit: it was ended at its wall-clock limit. cut-off: it was ended

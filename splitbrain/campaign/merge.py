@@ -17,10 +17,10 @@ from typing import Any
 import msgspec
 
 from harness.core.errors import InfrastructureError, UsageError
+from results.tail import json_object
 from splitbrain.campaign import home, ledger
 from splitbrain.campaign.plan import Plan, plan
 from splitbrain.campaign.spec import Campaign
-from splitbrain.tail import json_object
 
 
 def shards(plan_of: Plan, campaign_file: Path, of: int) -> dict[str, Any]:

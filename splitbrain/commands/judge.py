@@ -1,4 +1,4 @@
-"""What reads a run that has ended: check, show, report, open, export."""
+"""What reads a run that has ended: check, show, report, open."""
 
 from __future__ import annotations
 
@@ -106,39 +106,4 @@ def open_report(target: Run) -> int:
     graphical = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
     if not (graphical and webbrowser.open(path.resolve().as_uri())):
         say("no browser here: open this file in one")
-    return 0
-
-
-@app.command()
-def export(
-    target: Annotated[str, typer.Argument(metavar="RUN|HISTORY", help="A run, or a history file.")],
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Where to (default: stdout).")
-    ] = None,
-    *,
-    jepsen: Annotated[bool, typer.Option("--jepsen", help="As Jepsen's history.edn.")] = False,
-) -> int:
-    """Write a run's history in a form that other tools read."""
-    from harness.core.errors import InfrastructureError, UsageError
-    from splitbrain.foreign import export_edn
-
-    if not jepsen:
-        raise UsageError("export needs a form to write; expected --jepsen")
-    path = Path(target)
-    if not path.is_file() and not target.endswith(HISTORIES):
-        path = find(target)
-    lines = export_edn(path)
-    if out is None:
-        sys.stdout.writelines(lines)
-        return 0
-    part = out.with_name(f"{out.name}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.writelines(lines)
-        part.replace(out)
-    except OSError as e:
-        raise InfrastructureError(f"cannot write {out}: {e.strerror}; choose another file") from None
-    finally:
-        part.unlink(missing_ok=True)
-    say(f"{out} written")
     return 0

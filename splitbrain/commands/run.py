@@ -71,6 +71,9 @@ def run(
         Path | None,
         typer.Option(metavar="FILE", help="Known findings: a run with no others does not fail."),
     ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the checks of the runs as JUnit XML.")
+    ] = None,
     run_id: Annotated[str | None, typer.Option(hidden=True)] = None,
     *,
     keep: Annotated[
@@ -97,6 +100,8 @@ def run(
     from splitbrain import running
     from splitbrain import spec as specs
     from splitbrain.baseline import read
+    from splitbrain.launch import error_results
+    from splitbrain.told import Telling
 
     flags = {
         "system": system,
@@ -115,25 +120,31 @@ def run(
         "keep": keep or None,
         "fail-fast": fail_fast or None,
     }
-    spec = specs.resolve(spec_file, flags)
-    known = None if baseline is None else read(baseline)
-    planned = specs.successors(spec, repeat)
+    spec = None
+    telling = Telling(junit, repeat, error_results("the run has not come to its end"))
     try:
+        spec = specs.resolve(spec_file, flags)
+        known = None if baseline is None else read(baseline)
+        planned = specs.successors(spec, repeat)
         if dry_run:
             running.show_plan(spec, json=json)
             return 0
+        telling.first = error_results("the run has not come to its end", spec)
+        telling.begin()
         if not spec.addresses:
             exact = running.exact_version(spec, offline=offline)
             planned = [msgspec.structs.replace(s, version=exact) for s in planned]
-        ended = running.run_all(planned, out, json=json, baseline=known, run=run_id)
+        ended = running.run_all(planned, out, json=json, baseline=known, each=telling.add, run=run_id)
     except SplitbrainError as e:
+        telling.failed(error_results(str(e), spec))
         return fail(str(e), e.exit_code, json=json, spec=spec)
-    from harness.core.exits import overall
+    from harness.core.exits import ERROR, overall
     from splitbrain.launch import several
 
+    telling.end()
     if json:
         results = [e.results for e in ended]
         print_json(results[0] if repeat == 1 else several(results, repeat))
     elif repeat > 1:
         say(several([e.results for e in ended], repeat)["reason"])
-    return overall(e.code for e in ended)
+    return overall([*(e.code for e in ended), *([ERROR] if telling.lost else [])])

@@ -161,6 +161,12 @@ def test_a_power_loss_finds_a_cluster_of_some_age_unless_it_is_to_be_fresh() -> 
     assert "first snapshot" in fresh._caveats()[0]
 
 
+def test_a_restart_finds_its_log_on_the_disk_unless_it_is_to_be_quick() -> None:
+    quick = ZooKeeper({"quick_restart": "yes"})
+    assert (ZooKeeper().flush_restarts, quick.flush_restarts) == (True, False)
+    assert "hole in its log" in quick._caveats()[0]
+
+
 def test_what_it_promises_has_links_and_weaker_reads_are_excepted() -> None:
     promises = ZooKeeper.promises
     assert all(p.link.startswith("https://") for p in promises)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -50,7 +50,15 @@ class Cluster(FakeCluster):
 class Run:
     """One nemesis over `steps`, lived to its end."""
 
-    def __init__(self, where: Path, steps: list[Step], *, most: int | None = None, nodes: int = 5) -> None:
+    def __init__(
+        self,
+        where: Path,
+        steps: list[Step],
+        *,
+        most: int | None = None,
+        nodes: int = 5,
+        flush_restarts: bool = False,
+    ) -> None:
         self.where, self.cluster = where, Cluster(nodes)
         self.journal = Journal(where / "journal.jsonl", "abc123")
         self.ledger = Ledger(where / "faults.jsonl", "abc123")
@@ -67,6 +75,7 @@ class Run:
             seed=1,
             on_failure=self.failed.set,
             most=most,
+            flush_restarts=flush_restarts,
         )
 
     def live(self, wait_s: float = 10) -> Run:
@@ -89,6 +98,18 @@ class Run:
     def clean(self) -> bool:
         running = all(s.state == "S" for s in self.cluster.running.values())
         return running and not self.cluster.blocks and not any(r.outstanding for r in self.records)
+
+
+def skipped(run: Run) -> dict[int, str]:
+    lines = read_lines(run.where / "faults.jsonl")
+    return {x["step"]: x["says"] for x in lines if x.get("event") == "skipped"}
+
+
+def eventually(met: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def step(n: int, at_s: float, hold_s: float, word: str, *follows: int, **more: Any) -> Step:
@@ -285,6 +306,63 @@ def test_a_condition_that_never_comes_true_is_told(tmp_path: Path) -> None:
     time.sleep(0.2)
     run.nemesis.stop()
     assert run.nemesis.notes == ["kill:n1 (step 1) never began: its condition (leader any) did not come true"]
+    assert skipped(run) == {1: "its condition (leader any) did not come true"}
+
+
+def test_what_never_began_says_what_it_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Told, "status", lambda *_: Status(role="candidate"))
+    steps = [
+        step(1, 0, 0.01, "kill:n1"),
+        step(2, 0.02, 9, "kill:n1", 1, settle_s=60),
+        step(3, 0.03, 9, "pause:n2"),
+        step(4, 0.04, 9, "kill:n2"),
+        step(5, 0.035, 9, "kill:n3", 3),
+        step(6, 60, 9, "kill:n4"),
+        step(7, 61, 9, "pause:n4", 6),
+    ]
+    run = Run(tmp_path, steps)
+    run.nemesis.start()
+    nemesis = run.nemesis
+    eventually(lambda: 2 in nemesis._settling and 4 in nemesis._refused)
+    run.nemesis.stop()
+    said = skipped(run)
+    assert {n: why.rpartition("until then ")[2] for n, why in said.items()} == {
+        2: "n1 did not serve again after what it had before",
+        4: "n2 had a fault already that cannot be joined by it",
+        5: "what it follows (step 3) was not over",
+        6: "the load was over before its time had come",
+        7: "the load was over before its time had come",
+    }
+    assert run.nemesis.notes == [
+        f"kill:n1 (step 2) never began: {said[2]}",
+        f"kill:n2 (step 4) never began: {said[4]}",
+        f"kill:n3 (step 5) never began: {said[5]}",
+        f"kill:n4 (step 6) never began: {said[6]}",
+        "nor did what follows: pause:n4 (step 7)",
+    ]
+
+
+@pytest.mark.parametrize("flush", [True, False])
+def test_what_was_written_is_on_the_disk_before_a_node_starts_again_if_so_asked(
+    tmp_path: Path, flush: bool
+) -> None:
+    run = Run(tmp_path, [step(1, 0, 0.05, "kill:n1")], flush_restarts=flush)
+    run.cluster.disk.plant("n1", "tail")
+    run.live()
+    assert run.clean()
+    run.cluster.disk.power_loss(["n1"])
+    assert run.cluster.disk.planted("n1", "tail") == {"synced": True, "unsynced": flush}
+
+
+def test_a_disk_that_takes_nothing_keeps_nobody_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(nodes: Any) -> None:
+        raise OSError("syncfs: Input/output error")
+
+    run = Run(tmp_path, [step(1, 0, 0.05, "kill:n1")], flush_restarts=True)
+    monkeypatch.setattr(run.cluster.disk, "flush", broken)
+    assert run.live().clean()
 
 
 def test_claims_are_what_a_fault_needs_unless_it_says_so() -> None:

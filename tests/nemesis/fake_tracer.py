@@ -15,6 +15,7 @@ class FakeTracer:
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster
         self.held: dict[tuple[str, str], float] = {}
+        self.idle: dict[str, int] = {}  # node -> how many more looks see no call of it
 
     def trace(
         self,
@@ -43,5 +44,8 @@ class FakeTracer:
         *,
         files: str | None = None,
     ) -> float:
+        if self.idle.get(node, 0) > 0:
+            self.idle[node] -= 1
+            return 0.0
         delays = [ms for (_, of), ms in self.held.items() if of == node]
         return max([1.0, *delays]) if self.cluster.running[node].alive else 0.0

@@ -320,6 +320,27 @@ def test_a_limit_that_was_there_before_is_no_effect(family: str) -> None:
     assert live(fault, cluster, context(cluster), "one")[2].effect is False
 
 
+@pytest.mark.parametrize(
+    ("looks", "effect", "says"),
+    [
+        ({"n2": 2}, True, "100 ms on n1, 100 ms on n2"),
+        ({"n2": 99}, True, "100 ms on n1, none on n2, which was idle"),
+        ({"n1": 99, "n2": 99}, False, "none on n1, which was idle, none on n2, which was idle"),
+    ],
+)
+def test_a_slow_disk_waits_for_a_node_to_sync_and_tells_of_one_that_never_does(
+    looks: dict[str, int], effect: bool, says: str
+) -> None:
+    cluster, fault = FakeCluster(3), make(SLOW_DISK)
+    ctx = context(cluster)
+    plan = fault.plan(ctx, "n1+n2")
+    ctx.before = fault.observe(ctx, plan, "before")
+    fault.apply(ctx, plan)
+    cluster.tracer.idle = looks
+    evidence = fault.observe(ctx, plan, "during")
+    assert (evidence.effect, evidence.says.partition(" s: ")[2]) == (effect, says)
+
+
 def test_a_slow_disk_leaves_out_nodes_on_which_nothing_runs_and_lets_a_kill_join() -> None:
     slow, kill, pause = make(SLOW_DISK), make(KILL), make(PAUSE)
     cluster = FakeCluster(2)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -132,3 +133,33 @@ def test_an_index_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / index.NAME).mkdir()
     with pytest.raises(InfrastructureError, match="cannot use the index"):
         index.add(run)
+
+
+def test_refreshing_follows_the_directories_and_gives_what_rebuilding_gives(tmp_path):
+    valid, invalid, *_, killed = some(tmp_path)
+    index.rebuild(tmp_path)
+    assert index.refresh(tmp_path) == 0
+    shutil.rmtree(invalid)
+    shutil.copy(valid / "results.json", killed / "results.json")  # it went on, and ended
+    begun = tmp_path / "etcd-register" / "20260101T000000Z-1-begun2"
+    begun.mkdir()
+    (begun / "journal.jsonl").write_text("{}\n")
+    assert index.refresh(tmp_path) == 3
+    assert index.refresh(tmp_path) == 0
+    refreshed = index.rows(tmp_path)
+    assert {r.run: r.state for r in refreshed} == {
+        "run000": "valid", "run002": "unknown", "run003": "error", "run004": "valid", "begun2": "unfinished",
+    }  # fmt: skip
+    index.rebuild(tmp_path)
+    assert index.rows(tmp_path) == refreshed
+    assert index.refresh(tmp_path / "nowhere") == 0
+
+
+def test_families_of_a_run_that_has_only_its_spec(tmp_path):
+    run = tmp_path / "etcd-register" / "20260101T000000Z-1-begun2"
+    run.mkdir(parents=True)
+    spec = {"system": "etcd", "faults": ["partition:one-way", "walk:kill+pause", "kill:leader"], "nodes": 5}
+    (run / "spec.json").write_text(json.dumps(spec))
+    index.refresh(tmp_path)
+    (row,) = index.rows(tmp_path)
+    assert (row.faults, row.nodes, row.state) == ("partition,kill,pause", 5, "unfinished")

@@ -12,7 +12,7 @@ import pytest
 from harness.core.ledger import FaultRecord
 from results.leadership import leadership, sentence
 from results.report_data import Run
-from results.report_leadership import leadership_section
+from results.report_leadership import leadership_part
 
 S = 10**9
 
@@ -100,11 +100,11 @@ def test_where_nobody_led_there_are_no_figures(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("given", [None, {}])
 def test_the_report_says_nothing_without_figures(given: Any) -> None:
-    assert leadership_section(_run({"leadership": given})) == ""
+    assert leadership_part(_run({"leadership": given})) == ""
 
 
 def test_the_report_has_them_in_words_and_tables(tmp_path: Path) -> None:
-    text = leadership_section(_run({"leadership": figures(tmp_path, [*START, down(5.0, "n1")])}))
+    text = leadership_part(_run({"leadership": figures(tmp_path, [*START, down(5.0, "n1")])}))
     assert "0 elections, a leader for 4.0 s in the median" in text
     assert "Without a leader" in text
 

@@ -290,7 +290,7 @@ def test_the_page_names_no_address_and_lets_no_other_script_run(tmp_path):
 
 
 def test_a_section_that_fails_is_a_sentence_in_its_place(tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "cluster_table", lambda run: 1 / 0)
+    monkeypatch.setattr(report, "cluster", lambda run: 1 / 0)
     monkeypatch.setattr(report, "payload", lambda run, found: 1 / 0)
     page = Page(write_report(make_run(tmp_path, "invalid")))
     assert "This part could not be made from what the run left behind (ZeroDivisionError" in page.text

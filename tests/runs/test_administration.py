@@ -9,7 +9,7 @@ import pytest
 
 from tests.runs.commands import lines, splitbrain
 
-pytestmark = [pytest.mark.netns, pytest.mark.slow]
+pytestmark = [pytest.mark.netns, pytest.mark.rootless, pytest.mark.slow]
 
 
 def run(where: Path, *args: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.runs.commands import lines, splitbrain
 
-pytestmark = pytest.mark.netns
+pytestmark = [pytest.mark.netns, pytest.mark.rootless]
 
 
 def test_a_member_is_replaced_under_load_and_all_is_as_before_in_the_end(tmp_path: Path) -> None:

@@ -91,7 +91,10 @@ def test_every_fault_that_hosts_can_do_shows_there(lab: Lab, out: Path) -> None:
         for d in registry.descriptors("faults")
         if d.name not in ("bit-flip", "truncate", "wipe", "rollback")
     ]
-    done = run(lab, out, "--faults", ",".join(families), "--time", "150s", "--seed", "7", timeout_s=400)
+    asked = ("--version", "3.5.35", "--opt", "upgrade.to=3.6.16", "--opt", "membership.spares=0")
+    done = run(
+        lab, out, "--faults", ",".join(families), *asked, "--time", "200s", "--seed", "7", timeout_s=500
+    )
     assert done.results["verdict"] == "valid", done.results["reason"]
     assert {name for name, one in done.results["faults"].items() if one["effective"]} == {*families}
 

@@ -14,6 +14,7 @@ import pytest
 
 from clusters.means.leftovers import leftovers
 from harness import admission
+from tests.results.answers import answers
 from tests.runs.commands import ENV, Done
 
 pytestmark = [pytest.mark.netns, pytest.mark.slow]  # four runs want a machine to themselves
@@ -116,3 +117,16 @@ def test_without_admission_nobody_waits_and_lateness_is_said(out: Path) -> None:
     said = " ".join(text for done in ended for text in done.results["warnings"])
     if len(os.sched_getaffinity(0)) <= 4:  # where five runs without a limit are surely too many
         assert "this machine was too busy, with" in said
+
+
+def test_the_report_of_a_violation_answers_what_by_whom_where_under_what_and_how_again(
+    four: list[Done],
+) -> None:
+    results = four[3].results
+    first = results["checks"]["linearizable"]["anomalies"][0]
+    found = answers(Path(results["run"]) / "report.html")
+    assert found["violated"] == f"linearizable of key {first['key']}"
+    assert all(f"process {op['process']} on {op['node']}" in found["by"] for op in first["window"][-2:])
+    assert found["on"].split(", ")[0] == first["nodes"][0]
+    assert "cut off" in found["under"] or found["under"] == "no fault was in force"
+    assert found["again"] == results["command"]

@@ -12,8 +12,9 @@ from harness.admission import Admission
 from harness.core.fault import Evidence, Plan
 from harness.core.ledger import Ledger
 from harness.core.spec import Spec
-from splitbrain.display import Follower, Live, Plain, Rate
-from splitbrain.tail import Tail
+from results.follow import Follower, Rate
+from results.tail import Tail
+from splitbrain.display import Live, Plain
 from tests.splitbrain.helpers import ROOT
 
 SPEC = Spec(version="3.6.16", time_s=30.0, seed=7)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from harness.core.errors import HistoryError, UsageError
-from splitbrain.foreign import export_edn
+from results.export import FORMS
+from splitbrain.exporting import export
 from splitbrain.runner import check
 from tests.checkers.brute import history, linearizable, write_keys
 from tests.splitbrain.helpers import command
@@ -92,7 +93,7 @@ def test_ours_there_and_back_has_the_same_verdict(tmp_path: Path, seed: int) -> 
     bad = sorted(key for key, events in histories.items() if not linearizable(events))
     ours, edn = tmp_path / "history.jsonl", tmp_path / "history.edn"
     write_keys(ours, histories)
-    edn.write_text("".join(export_edn(ours)))
+    export(ours, next(form for form in FORMS if form.name == "jepsen"), edn)
     here, there = check(ours), check(edn)
     for results in (here, there):
         found = results["checks"]["linearizable"]["anomalies"]
@@ -105,12 +106,12 @@ def test_ours_there_and_back_has_the_same_verdict(tmp_path: Path, seed: int) -> 
 def test_a_run_is_exported_and_judged_from_the_shell(tmp_path: Path) -> None:
     run_dir = tmp_path / "runs" / "etcd-register" / "20261124T030625Z-3-fjegfk"
     shutil.copytree(KEPT, run_dir)
-    done = command("export", str(run_dir), "--jepsen", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "has no history yet; `splitbrain check" in done.stderr
+    of_the_journal = command("export", str(run_dir), "--jepsen", cwd=tmp_path)
+    assert not (run_dir / "history.jsonl").exists()
     ops = check(run_dir)["ops"]
     done = command("export", "fjegfk", "--jepsen", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert done.stdout == of_the_journal.stdout
     lines = done.stdout.splitlines()
     assert len(lines) == len((run_dir / "history.jsonl").read_text().splitlines())
     assert all(line.startswith("{:index ") for line in lines)
@@ -129,8 +130,8 @@ def test_a_run_is_exported_and_judged_from_the_shell(tmp_path: Path) -> None:
         (("check", "bad.edn"), 2, "bad.edn, line 2: } closes nothing"),
         (("check", "keyed.edn"), 2, "say --keyed"),
         (("check", "keyed.edn", "--keyed"), 0, ""),
-        (("export", "bad.edn"), 2, "expected --jepsen"),
-        (("export", "bad.edn", "--jepsen"), 2, "is EDN already"),
+        (("export", "bad.edn"), 2, "expected one of --csv"),
+        (("export", "bad.edn", "--jepsen"), 2, "has this form already"),
         (("export", "nowhere", "--jepsen"), 2, "no run 'nowhere'"),
     ],
 )

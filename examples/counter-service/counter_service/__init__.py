@@ -1,0 +1,1 @@
+"""Replicated counters on a majority of nodes."""
