@@ -63,23 +63,27 @@ class Telling:
         if os.environ.get(ACTIONS) == "true":
             sys.stderr.write("".join(f"{line}\n" for line in notices(runs)))
             sys.stderr.flush()
-        if place := os.environ.get(SUMMARY):
+        if os.environ.get(SUMMARY):
             from results.markdown import summary
 
-            text = summary(runs, self.planned).encode("utf-8", "replace")[:_bytes].decode("utf-8", "ignore")
-            try:
-                with Path(place).open("a", encoding="utf-8") as file:
-                    file.write(text)
-            except OSError as e:  # what is told never touches what was found
-                sys.stderr.write(
-                    f"splitbrain: the step's summary cannot be written to {place}: {e.strerror}\n"
-                )
+            step_summary(summary(runs, self.planned))
 
     def _write(self, runs: Sequence[Mapping[str, Any]], planned: int) -> None:
         if self.junit is not None:
             from results.junit import write_junit
 
             write_junit(self.junit, runs, planned=planned)
+
+
+def step_summary(text: str) -> None:
+    """Append Markdown to the summary of GitHub's step, where there is one; that it failed is said on stderr."""
+    if place := os.environ.get(SUMMARY):
+        short = text.encode("utf-8", "replace")[:_bytes].decode("utf-8", "ignore")
+        try:
+            with Path(place).open("a", encoding="utf-8") as file:
+                file.write(short)
+        except OSError as e:  # what is told never touches what was found
+            sys.stderr.write(f"splitbrain: the step's summary cannot be written to {place}: {e.strerror}\n")
 
 
 def notices(runs: Sequence[Mapping[str, Any]]) -> list[str]:

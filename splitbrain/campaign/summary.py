@@ -207,6 +207,9 @@ def _canary(bug: str, plan: Plan, by_cell: Mapping[str, list[Attempt]]) -> dict[
         shards[shard] = shards.get(shard, False) or any(_hit(cell, a) for a in by_cell[cell.id])
     found = bool(shards) and all(shards.values())
     k, n = sum(_hit(cell, a) for cell, a in runs), sum(a.how in ("ended", "limit") for _, a in runs)
+    if n == 0 and not found:
+        told = f"the canary was not run to its end: nothing shows that the pipeline would find {bug}, a known bug"
+        return {"bug": bug, "verdict": "not found", "sentence": told, "k": 0, "n": 0}
     sentence = (
         f"the canary was found: {bug}, in {k} of {n} runs"
         if found
