@@ -61,17 +61,10 @@ class Telling:
         """The summary and the annotations of all, where GitHub asks for them."""
         runs = self.results or [self.first]
         announce(notices(runs))
-        if place := os.environ.get(SUMMARY):
+        if os.environ.get(SUMMARY):
             from results.markdown import summary
 
-            text = summary(runs, self.planned).encode("utf-8", "replace")[:_bytes].decode("utf-8", "ignore")
-            try:
-                with Path(place).open("a", encoding="utf-8") as file:
-                    file.write(text)
-            except OSError as e:  # what is told never touches what was found
-                sys.stderr.write(
-                    f"splitbrain: the step's summary cannot be written to {place}: {e.strerror}\n"
-                )
+            step_summary(summary(runs, self.planned))
 
     def _write(self, runs: Sequence[Mapping[str, Any]], planned: int) -> None:
         if self.junit is not None:
@@ -108,6 +101,17 @@ def of_a_night(told: Mapping[str, Any]) -> list[str]:
     ]
     kind = "warning" if told["exit"] == UNKNOWN else "error"
     return [notice(kind, name, told["reason"]), *_some(new, _annotations - 1)]
+
+
+def step_summary(text: str) -> None:
+    """Append Markdown to the summary of GitHub's step, where there is one; that it failed is said on stderr."""
+    if place := os.environ.get(SUMMARY):
+        short = text.encode("utf-8", "replace")[:_bytes].decode("utf-8", "ignore")
+        try:
+            with Path(place).open("a", encoding="utf-8") as file:
+                file.write(short)
+        except OSError as e:  # what is told never touches what was found
+            sys.stderr.write(f"splitbrain: the step's summary cannot be written to {place}: {e.strerror}\n")
 
 
 def notices(runs: Sequence[Mapping[str, Any]]) -> list[str]:
