@@ -22,7 +22,6 @@ import typer
 from splitbrain.commands import load
 from splitbrain.commands.app import Stopped, app, fail
 
-
 _JUDGING = frozenset({"run", "check", "replay", "bugs", "campaign"})
 
 
