@@ -44,9 +44,9 @@ from harness.core.generator import Generator, op
 from harness.core.generators import ops, rate, reserve, time_limit
 from harness.core.ledger import Ledger
 from harness.core.spec import Spec
-from harness.core.system import Install, LogEvent, Status, System
+from harness.core.system import Install, LogEvent, System
 from harness.core.workload import Workload
-from harness.dumps import write_dumps
+from harness.dumps import CATCH_UP_S, barrier, write_dumps
 from harness.journal import Journal
 from harness.lag import Lag
 from harness.logs import log_stamps, timed_lines
@@ -57,7 +57,6 @@ from harness.roster import Roster, roster
 from harness.scheduler import Hole, Scheduler, Seat
 
 RECOVER_S: Final = 30.0  # after the last fault was undone
-_CATCH_UP_S: Final = 10.0  # for a node to apply the barrier
 _CHECK_S: Final = 1.0
 _TIDY_S: Final = 1.0
 _AGAIN_S: Final = 0.5  # between two rounds of final reads
@@ -412,13 +411,14 @@ class _Run:
                 f" {self._members.pending}"
             )
         silent = self._await_writes(RECOVER_S)
-        revision, behind = self._barrier([n.name for n in self.cluster.nodes if n.name not in silent])
+        heard = [n.name for n in self.cluster.nodes if n.name not in silent]
+        revision, behind = barrier(self.cluster, self.system, heard, lambda: bool(self.stop.requested))
         if silent:
             names = ", ".join(f"{n} ({why})" for n, why in silent.items())
             self.outcome.notes.append(f"no write through {names} within {RECOVER_S:g} s of healing")
         if behind:
             names = ", ".join(behind)
-            self.outcome.notes.append(f"{names} had not applied the last write after {_CATCH_UP_S:g} s")
+            self.outcome.notes.append(f"{names} had not applied the last write after {CATCH_UP_S:g} s")
         journal.phase("final", silent=sorted(silent), behind=behind)
         if self._members is not None:
             self._members.end()
@@ -548,29 +548,6 @@ class _Run:
             parts.append(f"last lines of {log}:\n" + "\n".join(f"  {line[:300]}" for line in lines))
         return "\n".join(parts) or f"{node} has written no log"
 
-    def _barrier(self, names: Sequence[str]) -> tuple[int | None, list[str]]:
-        """Commit a last write and wait until each of `names` has applied it; its revision, None where there is
-        none, and the names of those behind."""
-        nodes = {n.name: n for n in self.cluster.nodes if n.name in names}
-        if not nodes:
-            return None, []
-        first = next(iter(nodes.values()))
-        answer = ask_all(self.cluster, [first.name], lambda _: self.system.barrier(first, 1.0), wait_s=3.0)[
-            first.name
-        ]
-        if isinstance(answer, Exception) or answer is None:
-            return None, []
-        behind = list(nodes)
-        deadline = time.monotonic() + _CATCH_UP_S
-        while behind and time.monotonic() < deadline and not self.stop.requested:
-            answers = ask_all(
-                self.cluster, behind, lambda name: self.system.status(nodes[name], 0.5), wait_s=1.0
-            )
-            behind = [n for n, s in answers.items() if not _caught_up(s, answer)]
-            if behind:
-                time.sleep(0.05)
-        return answer, behind
-
     def _dump(self, revision: int, silent: Mapping[str, str], behind: Sequence[str]) -> None:
         """Write down what every node has at the barrier's revision."""
         unfit = {name: f"took no write after healing: {why}" for name, why in silent.items()}
@@ -584,10 +561,6 @@ def _mounted(name: str, install: Install, first: Install | None) -> str:
     """Where the nodes see a program of a version; the first one's have their plain names."""
     own = first is None or install.version == first.version
     return f"{PROGRAM_DIR}/{name}" if own else f"{PROGRAM_DIR}/{install.version}-{name}"
-
-
-def _caught_up(status: Status | Exception, revision: int) -> bool:
-    return isinstance(status, Status) and status.revision is not None and status.revision >= revision
 
 
 def final_reads(f: str, keys: Sequence[Any], seats: Sequence[Seat]) -> Generator:
