@@ -51,6 +51,7 @@ def run(
     from splitbrain.campaign import markdown, runner
     from splitbrain.campaign.places import Here, Places
     from splitbrain.campaign.spec import read
+    from splitbrain.told import announce, of_a_night
 
     asked = read(file)
     part = _shard(shard, seed, asked)
@@ -82,6 +83,7 @@ def run(
             show.close()
     if (problem := markdown.step_summary(told)) is not None:
         say(problem)
+    announce(of_a_night(told))
     _tell(told, night, json=json)
     return int(told["exit"])
 
