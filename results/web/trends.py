@@ -18,6 +18,12 @@ _height: Final = 132.0
 _foot: Final = 20.0
 _most_bar: Final = 48.0
 _most_days: Final = 120
+_hatched: Final = {"invalid": "rising", "error": "falling", "unfinished": "falling"}  # not by colour alone
+_hatches: Final = "".join(
+    f'<pattern id="{name}" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate({turn})">'
+    '<rect class="hatch" width="2" height="6"/></pattern>'
+    for name, turn in (("rising", 45), ("falling", -45))
+)
 
 
 def trends_page(found: Trend, facets: Found, asked: Query) -> str:
@@ -70,7 +76,8 @@ def _table(name: str, groups: Sequence[Day]) -> str:
 
 
 def _key() -> str:
-    return '<p class="key">' + "".join(f'<span class="b-{s}"><i></i>{s}</span>' for s in STATES) + "</p>"
+    names = "".join(f'<span class="b-{s} {_hatched.get(s, "")}"><i></i>{s}</span>' for s in STATES)
+    return f'<p class="key">{names}</p>'
 
 
 def _x(index: int, count: int) -> float:
@@ -113,16 +120,19 @@ def _bars(days: Sequence[Day]) -> str:
             tall = n / top * (_height - 12)
             y -= tall
             if n:
-                boxes.append(
-                    f'<rect class="b-{state}" x="{_x(i, len(days)) - wide / 2:.1f}" y="{y:.1f}"'
-                    f' width="{wide:.1f}" height="{tall:.1f}"/>'
-                )
+                at = f'x="{_x(i, len(days)) - wide / 2:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall:.1f}"'
+                boxes.append(f'<rect class="b-{state}" {at}/>')
+                if state in _hatched:
+                    boxes.append(f'<rect fill="url(#{_hatched[state]})" {at}/>')
         said = ", ".join(f"{n} {state}" for state, n in day.states.items())
         parts.append(
             f"<g><title>{esc(day.name)}: {plural(day.runs, 'run')}, {esc(said)}</title>{''.join(boxes)}</g>"
         )
     return _frame(
-        days, top, "Runs of each verdict by day; the figures are in the table below", "".join(parts)
+        days,
+        top,
+        "Runs of each verdict by day; the figures are in the table below",
+        f"<defs>{_hatches}</defs>" + "".join(parts),
     )
 
 

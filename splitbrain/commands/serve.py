@@ -54,7 +54,7 @@ def serve(
         ),
     ] = None,
 ) -> int:
-    """Browse runs: search, compare, trends, and what goes on, in a browser."""
+    """Browse runs and campaigns; watch a run while it goes on."""
     from splitbrain.serving import serve_forever
 
     return serve_forever(runs, campaigns, bind, port, token)
