@@ -9,6 +9,7 @@ ledger, or has never been. A line that was torn was never acted on, and is cut a
     {"event":"end","run","how","exit","verdict", ...}    what came of it
     {"event":"stop","why"}                               no more cells are started, and why
     {"event":"note","text"}                              what else has to be told
+    {"event":"beat"}                                     it goes on
 
 Every line has `elapsed_s`, the time the campaign has been at work, over all sessions: CLOCK_MONOTONIC, so that
 a clock that is set makes a night neither longer nor shorter.

@@ -37,6 +37,7 @@ from splitbrain.campaign.spec import Campaign
 
 CUT_OFF_MOST: Final = 3  # attempts of one cell that end with their worker, before it is given up
 _look_s: Final = 0.2
+_beat_s: Final = 30.0  # what a kill can take of the time at work that was counted
 _reason: Final = 400
 
 
@@ -112,6 +113,8 @@ class Night:
                             self._end(outcome)
                         if self.state.stop or not self._waiting(queue):
                             break
+                    if self.ledger.elapsed_s - self.state.elapsed_s > _beat_s:
+                        self.ledger.append("beat")
                     self.show.update(self)
                     time.sleep(_look_s)
         except BaseException:

@@ -126,13 +126,33 @@ def finished(process: Process) -> Outcome:
 
 
 def test_at_its_limit_a_run_is_ended_and_that_is_no_verdict(tmp_path: Path) -> None:
-    asked = order(tmp_path, "aaaaa2", 4.0, time="60s")
+    asked = order(tmp_path, "aaaaa2", 6.0, time="60s")
     found = finished(Process(asked))
     assert (found.how, found.results["verdict"], found.code) == ("limit", "unknown", 4)
-    assert found.results["reason"] == "it did not end within its limit of 4 s and was stopped"
+    assert found.results["reason"] == "it did not end within its limit of 6 s and was stopped"
     assert leftovers("aaaaa2") == []
     assert execute(asked).run == "aaaaa2", "started twice, it is run once"
-    assert len(list((tmp_path / "runs").glob("*/*-aaaaa2"))) == 1
+    assert len(list((tmp_path / "runs").glob("*/*-aaaaa2"))) <= 1
+
+
+@pytest.mark.slow
+def test_one_that_does_not_heed_its_limit_is_killed_with_all_below_it_and_healed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitbrain.campaign.cell.GRACE_S", 2.0)
+    asked = order(tmp_path, "aaaaa3", 12.0, time="60s")
+    process = Process(asked)
+    while not list((tmp_path / "runs").glob("*/*-aaaaa3/monitor.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.process.send_signal(signal.SIGSTOP)
+    found = finished(process)
+    assert (found.how, found.results["verdict"], found.code) == ("limit", "unknown", 4)
+    (run_dir,) = (tmp_path / "runs").glob("*/*-aaaaa3")
+    assert json.loads((run_dir / "results.json").read_bytes())["verdict"] == "unknown"
+    assert (run_dir / "report.html").exists()
+    assert leftovers("aaaaa3") == []
+    assert not (run_dir / "work").exists()
 
 
 @pytest.mark.slow
