@@ -96,7 +96,7 @@ def build(run: Path) -> tuple[float, float, float]:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     code = (
-        "import sys; from pathlib import Path; from results.report import write_report;"
+        "import sys; from pathlib import Path; from results.report.page import write_report;"
         " write_report(Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", code, str(run)], check=True)

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from results.index import part, read_row
-from results.report_html import NONE, plain
+from results.report.html import NONE, plain
 from results.rundir import read_object, run_id
 
 FORMAT: Final = 1

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 from xml.etree import ElementTree as ET
 
 from harness.core.exits import VALID, VIOLATION, exit_code
-from results.report_html import json_text, key_text, op_text, outcome_names, plain
+from results.report.html import json_text, key_text, op_text, outcome_names, plain
 from results.writing import whole
 
 Unknown = Literal["error", "skipped"]

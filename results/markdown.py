@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from results.report_html import json_text, key_text, plain
+from results.report.html import json_text, key_text, plain
 
 RUNS: Final = 200  # rows of the table
 _findings: Final = 10  # told at length

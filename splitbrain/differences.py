@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from results.compare import Comparison, change, shown
-from results.report_html import plain
+from results.report.html import plain
 
 _styles: Final = {"valid": "green", "invalid": "red", "unknown": "yellow", "error": "magenta"}
 _longest: Final = 400

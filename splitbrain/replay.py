@@ -78,7 +78,7 @@ def exactly(spec: Spec, run_dir: Path) -> tuple[Spec, list[str]]:
 
     Raises: UsageError for a run whose ledger or journal does not say what happened when.
     """
-    from results.report_data import read_run
+    from results.report.data import read_run
 
     if not spec.faults:
         return spec, []

@@ -369,7 +369,7 @@ def conclude(run_dir: Path, results: Mapping[str, Any]) -> None:
     """Write `results.json`, the report and the index row. A report that fails is a warning: what
     was found stands."""
     from results import index
-    from results.report import write_report
+    from results.report.page import write_report
 
     write_results(run_dir, results)
     for what, write in (("report", write_report), ("index", index.add)):

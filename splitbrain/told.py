@@ -82,7 +82,7 @@ def announce(lines: Sequence[str]) -> None:
 
 def notice(kind: str, title: str, text: str) -> str:
     """One workflow command; `kind` is error, warning or notice."""
-    from results.report_html import plain
+    from results.report.html import plain
 
     return f"::{kind} title={_escaped(plain(title, 200), ':,')}::{_escaped(plain(text, _chars))}"
 

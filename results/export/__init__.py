@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from results.report_data import Run
+    from results.report.data import Run
 
 
 class Form(NamedTuple):
@@ -82,7 +82,7 @@ class Source:
     @cached_property
     def run(self) -> Run:
         """All that there is, read as tolerantly as the report reads it; of a bare history the operations."""
-        from results.report_data import read_run
+        from results.report.data import read_run
 
         return read_run(self.folder)
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from results.markdown import code, text, word
-from results.report_case import Case, Shown
-from results.report_data import Run, as_dict, as_list
-from results.report_html import key_text, outcome_names, plural, seconds
-from results.report_verdict import outcome_of, title_of
-from results.report_when import faults_during
+from results.report.case import Case, Shown
+from results.report.data import Run, as_dict, as_list
+from results.report.html import key_text, outcome_names, plural, seconds
+from results.report.verdict import outcome_of, title_of
+from results.report.when import faults_during
 
 _cases: Final = 5  # told at length; all are in results.json and windows/
 _ops: Final = 30

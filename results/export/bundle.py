@@ -31,10 +31,10 @@ from harness.core.spec import Spec
 from results.export import Source
 from results.export._readme import readme, reproduce
 from results.redaction import Redactor, secret_values
-from results.report import write_report
-from results.report_case import Case, cases
-from results.report_data import read_run
-from results.report_ops import canonical
+from results.report.case import Case, cases
+from results.report.data import read_run
+from results.report.ops import canonical
+from results.report.page import write_report
 from results.rundir import run_id
 
 LARGEST: Final = 512 * 1024 * 1024  # of one file, bytes

@@ -19,9 +19,9 @@ import msgspec
 
 from results.export import Source, summary
 from results.export.operations import Operation, operations
-from results.report_case import cases
-from results.report_data import Run
-from results.report_html import json_text, key_text, op_text, outcome_names, plain
+from results.report.case import cases
+from results.report.data import Run
+from results.report.html import json_text, key_text, op_text, outcome_names, plain
 
 _FAULTS, _VIOLATIONS, _CLUSTER, _CLIENTS = (
     1,

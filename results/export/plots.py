@@ -16,12 +16,12 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from harness.core.errors import UsageError
 from results.export import Source
-from results.report_case import cases
-from results.report_data import Run
-from results.report_html import plain
-from results.report_payload import bins
-from results.report_verdict import outcome_of, title_of
-from results.report_when import colour_of
+from results.report.case import cases
+from results.report.data import Run
+from results.report.html import plain
+from results.report.payload import bins
+from results.report.verdict import outcome_of, title_of
+from results.report.when import colour_of
 
 _bands: Final = {
     "network": "#0072b2",

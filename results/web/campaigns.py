@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from results.report_html import plain
+from results.report.html import plain
 from results.rundir import read_object
 from results.web import files
 from results.web.html import address

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from results.compare import Comparison, Line, change, shown
 from results.index import Row
-from results.report_html import esc, plural, section
+from results.report.html import esc, plural, section
 from results.web.html import address, compare_address, frame, sign
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from results.index import Row
-from results.report_html import NONE, esc, shape, shapes
+from results.report.html import NONE, esc, shape, shapes
 
 _tabs: Final = (("/", "Runs"), ("/trends", "Trends"), ("/campaigns", "Campaigns"))
 _words: Final = {"running": "in progress", "cut": "cut off", "unfinished": "unfinished"}

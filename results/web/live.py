@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from results.follow import Follower, phase_words
-from results.report_html import plain
+from results.report.html import plain
 from results.rundir import read_object
 
 _done: Final = re.compile(rb'"time":(\d{1,18}),"started":(\d{1,18})[^\n]{0,200}?"type":"(ok|fail|info)"')

@@ -10,7 +10,7 @@ import msgspec
 
 from results.browse import FILTERS, Found, Query
 from results.index import Row
-from results.report_html import NONE, esc, plural
+from results.report.html import NONE, esc, plural
 from results.web.html import (
     address,
     compare_address,

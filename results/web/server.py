@@ -31,7 +31,7 @@ from results import browse, index
 from results.browse import Query
 from results.compare import compare, read_side
 from results.index import Row
-from results.report_html import plain
+from results.report.html import plain
 from results.rundir import LATEST, find_run, is_run
 from results.web import campaigns, files, pages
 from results.web.comparison import compare_page

@@ -8,7 +8,7 @@ from typing import Final
 
 from results.browse import Day, Found, Query, Trend
 from results.index import STATES
-from results.report_html import NONE, esc, plural, section, table
+from results.report.html import NONE, esc, plural, section, table
 from results.web.html import frame, number
 from results.web.pages import filters
 

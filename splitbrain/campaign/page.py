@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any, Final
 from urllib.parse import quote
 
-from results.report_html import NONE, esc, plural, section, shape, table, verdict_cell
+from results.report.html import NONE, esc, plural, section, shape, table, verdict_cell
 from splitbrain.series import percent
 
 _policy: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"

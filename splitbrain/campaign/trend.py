@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from results.report_html import NONE, esc, section, shape, table, verdict_cell
+from results.report.html import NONE, esc, section, shape, table, verdict_cell
 from splitbrain.campaign import home, ledger, page
 
 FORMAT: Final = 1

@@ -89,7 +89,7 @@ def show(target: Run, *, json: Json = False) -> int:
 def report(target: Run) -> int:
     """Write report.html of a run again."""
     run_dir = find(target)
-    from results.report import write_report
+    from results.report.page import write_report
 
     write_report(run_dir)
     sys.stdout.write(f"{run_dir / 'report.html'}\n")

@@ -9,7 +9,7 @@ import shutil
 
 import pytest
 
-from results.report import write_report
+from results.report.page import write_report
 from tests.results.synth import make_run
 from tests.results.test_report import HOSTILE
 

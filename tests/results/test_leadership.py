@@ -11,8 +11,8 @@ import pytest
 
 from harness.core.ledger import FaultRecord
 from results.leadership import leadership, sentence
-from results.report_data import Run
-from results.report_leadership import leadership_part
+from results.report.data import Run
+from results.report.leadership import leadership_part
 
 S = 10**9
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results import report, report_payload
-from results.report import write_report
-from results.report_data import read_run
-from results.report_ops import INFO, OK, read_operations
+from results.report import page as report
+from results.report import payload as report_payload
+from results.report.data import read_run
+from results.report.ops import INFO, OK, read_operations
+from results.report.page import write_report
 from tests.results.synth import S, make_run
 
 OUTCOMES = ("valid", "invalid", "unknown", "vacuous", "error", "killed")

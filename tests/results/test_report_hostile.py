@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-from results.report import write_report
+from results.report.page import write_report
 from tests.results.synth import S, make_run
 from tests.results.test_browser import Seen, browser
 from tests.results.test_report import HOSTILE, Page

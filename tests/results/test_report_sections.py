@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from results.report import write_report
-from results.report_cluster import clock_offsets, lags, overlapping_leaders
-from results.report_data import NodeHistory, Span, read_run
-from results.report_life import trace
-from results.report_log_files import read_logs
-from results.report_ops import FullOp
-from results.report_sides import holds
-from results.report_when import wall
+from results.report.cluster import clock_offsets, lags, overlapping_leaders
+from results.report.data import NodeHistory, Span, read_run
+from results.report.life import trace
+from results.report.log_files import read_logs
+from results.report.ops import FullOp
+from results.report.page import write_report
+from results.report.sides import holds
+from results.report.when import wall
 from tests.results.answers import answers
 from tests.results.synth import S, make_run
 from tests.results.test_report import Page
@@ -206,7 +206,7 @@ def test_a_lost_element_has_its_life_told(tmp_path: Path) -> None:
     )
     assert "missing 0.080 s 4 n2 read → 1 element, it not among them" in text
     read = read_run(run)
-    from results.report_case import cases
+    from results.report.case import cases
 
     kinds = [s.kind for s in trace(read, cases(read)[0], (7,))]
     assert kinds == ["sent", "acknowledged", "seen", "missing"]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from results.report import write_report
+from results.report.page import write_report
 from results.web.server import Server, Site
 from tests.results.synth import make_run
 

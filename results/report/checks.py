@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from results.report_data import Run, as_dict, as_int, as_list, as_number
-from results.report_html import NONE, count, esc, key_text, section, table, verdict_cell
-from results.report_words import term
+from results.report.data import Run, as_dict, as_int, as_list, as_number
+from results.report.html import NONE, count, esc, key_text, section, table, verdict_cell
+from results.report.words import term
 
 _undecided: Final = 20  # keys without a verdict that are named
 

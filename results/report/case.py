@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import msgspec
 
-from results.report_data import Run, as_int, as_list
-from results.report_html import json_text, op_text, outcome_names
-from results.report_ops import INFO, OK, FullOp
+from results.report.data import Run, as_int, as_list
+from results.report.html import json_text, op_text, outcome_names
+from results.report.ops import INFO, OK, FullOp
 
 SHOWN: Final = 20  # violations shown whole; the rest are named
 _codes: Final = {name: code for code, name in outcome_names.items()}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import combinations
 from typing import Any, Final
 
-from results.report_data import NodeHistory, Run, as_dict, as_int, as_list
-from results.report_html import NONE, Html, count, esc, plural, seconds, section, span, table
-from results.report_leadership import leadership_part
-from results.report_words import term
+from results.report.data import NodeHistory, Run, as_dict, as_int, as_list
+from results.report.html import NONE, Html, count, esc, plural, seconds, section, span, table
+from results.report.leadership import leadership_part
+from results.report.words import term
 
 _rows: Final = 200
 _fresh_ns: Final = 1_500_000_000  # what a node said is held against others for so long

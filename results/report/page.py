@@ -1,7 +1,7 @@
 """`report.html`: one file that works offline from `file://`, written for every outcome.
 
-A pure function of the run directory. Text is made here (`report_verdict` to `report_logs`),
-plots are drawn in the page from compact columns (`report_payload`, `assets/`). A section that fails
+A pure function of the run directory. Text is made here (`verdict` to `logs`),
+plots are drawn in the page from compact columns (`payload`, `assets/`). A section that fails
 is replaced by a sentence in its place; should everything fail, a page with the verdict and the
 error is written. The page may run its own script and nothing else: its policy names that script's
 hash and forbids every address, so that nothing a system wrote can act even if it were not escaped.
@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Final
 
 from harness.core.errors import InfrastructureError
-from results.report_anomaly import anomalies
-from results.report_case import Case, cases
-from results.report_checks import properties
-from results.report_cluster import cluster
-from results.report_data import read_run
-from results.report_html import esc, section, shapes
-from results.report_logs import logs
-from results.report_meaning import meaning
-from results.report_payload import Payload, payload
-from results.report_plots import operations_section, plots_section
-from results.report_verdict import hero, outcome_of, title_of
-from results.report_words import words
+from results.report.anomaly import anomalies
+from results.report.case import Case, cases
+from results.report.checks import properties
+from results.report.cluster import cluster
+from results.report.data import read_run
+from results.report.html import esc, section, shapes
+from results.report.logs import logs
+from results.report.meaning import meaning
+from results.report.payload import Payload, payload
+from results.report.plots import operations_section, plots_section
+from results.report.verdict import hero, outcome_of, title_of
+from results.report.words import words
 from results.rundir import read_object, run_id
 
 NAME: Final = "report.html"

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from harness.core.ledger import FaultRecord
-from results.report_data import COLOURS, Run
-from results.report_html import seconds
+from results.report.data import COLOURS, Run
+from results.report.html import seconds
 
 zone: Final = "UTC"
 AFTER_NS: Final = 2 * 10**9  # a fault that ended so long ago is still named

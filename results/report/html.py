@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from results.report_ops import FAIL, INFO, OK
+from results.report.ops import FAIL, INFO, OK
 
 SHOWN_CHARS: Final = 4000
 NONE: Final = "\N{EN DASH}"  # stands where there is nothing to say

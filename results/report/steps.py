@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from results.report_case import Case, Shown, shown_op
-from results.report_data import Run, as_dict, as_int, as_list
-from results.report_html import esc, plural, seconds, table
-from results.report_ops import FAIL, canonical
-from results.report_words import term
+from results.report.case import Case, Shown, shown_op
+from results.report.data import Run, as_dict, as_int, as_list
+from results.report.html import esc, plural, seconds, table
+from results.report.ops import FAIL, canonical
+from results.report.words import term
 
 _last: Final = 8  # steps that stand open, the others fold away
 _folded: Final = 400

@@ -17,8 +17,8 @@ import msgspec
 
 from harness.core.errors import SplitbrainError
 from harness.core.ledger import FaultRecord, read_faults
-from results.report_log_files import LINE_CHARS, Log, read_logs
-from results.report_ops import Operations, read_operations
+from results.report.log_files import LINE_CHARS, Log, read_logs
+from results.report.ops import Operations, read_operations
 from results.rundir import read_object, run_id
 
 EVENTS: Final = 2000

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from results.leadership import sentence
-from results.report_data import Run, as_dict, as_list
-from results.report_html import NONE, esc, table
+from results.report.data import Run, as_dict, as_list
+from results.report.html import NONE, esc, table
 
 _rows = 50
 

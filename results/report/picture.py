@@ -10,8 +10,8 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Final
 
-from results.report_case import Case, in_order
-from results.report_html import esc, outcome_names, plain, plural, seconds
+from results.report.case import Case, in_order
+from results.report.html import esc, outcome_names, plain, plural, seconds
 
 PICTURE_OPS: Final = 40
 _char: Final = 7.3  # px of the picture's type, a little more than any monospaced face at 12 px takes

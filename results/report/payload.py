@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from results.report_case import Case
-from results.report_data import Run
-from results.report_html import key_text, plain
-from results.report_ops import OK, Operations
-from results.report_verdict import outcome_of
-from results.report_when import colour_of
+from results.report.case import Case
+from results.report.data import Run
+from results.report.html import key_text, plain
+from results.report.ops import OK, Operations
+from results.report.verdict import outcome_of
+from results.report.when import colour_of
 
 LIMIT_BYTES: Final = (
     17_000_000  # of the whole payload, of a page of at most 20 MB; above it values are left out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from results.report_html import Html, esc
+from results.report.html import Html, esc
 
 _words: Final = {
     "ok": "The operation happened, and this is its answer.",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from results.report_case import Case, Shown
-from results.report_data import Run, as_dict, as_int, as_list, as_number
-from results.report_html import count, esc, key_text, plain, plural, seconds, shape, span
-from results.report_when import faults_before, faults_during, long_wall, span_text, zone
-from results.report_words import term
+from results.report.case import Case, Shown
+from results.report.data import Run, as_dict, as_int, as_list, as_number
+from results.report.html import count, esc, key_text, plain, plural, seconds, shape, span
+from results.report.when import faults_before, faults_during, long_wall, span_text, zone
+from results.report.words import term
 
 _verdict_words: Final = {
     "valid": ("Valid", "Every check passed. No violation was found in what this run recorded."),

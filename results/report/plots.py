@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from results.report_data import Run
-from results.report_html import NONE, count, esc, plural, seconds, section, span, table
-from results.report_ops import FAIL, INFO, OK, Operations
+from results.report.data import Run
+from results.report.html import NONE, count, esc, plural, seconds, section, span, table
+from results.report.ops import FAIL, INFO, OK, Operations
 
 STRETCHES: Final = 40  # faults in the table without a script
 

@@ -10,11 +10,11 @@ from typing import Final
 
 import msgspec
 
-from results.report_case import Case
-from results.report_cluster import overlapping_leaders
-from results.report_data import Run
-from results.report_html import esc, op_text, outcome_names, plural, seconds, shape, span, table
-from results.report_ops import FAIL, OK, FullOp
+from results.report.case import Case
+from results.report.cluster import overlapping_leaders
+from results.report.data import Run
+from results.report.html import esc, op_text, outcome_names, plural, seconds, shape, span, table
+from results.report.ops import FAIL, OK, FullOp
 
 _grants: Final = frozenset(("acquire", "campaign", "lock"))
 _returns: Final = frozenset(("release", "resign", "unlock"))

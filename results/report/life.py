@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 
 from harness.core.history import open_text
-from results.report_case import Case
-from results.report_data import Run, as_dict, as_int, as_list
-from results.report_html import esc, json_text, plural, seconds, table
-from results.report_ops import canonical
+from results.report.case import Case
+from results.report.data import Run, as_dict, as_int, as_list
+from results.report.html import esc, json_text, plural, seconds, table
+from results.report.ops import canonical
 
 _adds: Final = frozenset(("enqueue", "add", "publish", "send", "put"))
 _checks: Final = frozenset(("queue", "set", "log", "unique-ids"))

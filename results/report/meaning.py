@@ -10,8 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from harness.core.ledger import FaultRecord
-from results.report_data import Run, as_dict, as_int, as_list, as_number
-from results.report_html import (
+from results.report.data import Run, as_dict, as_int, as_list, as_number
+from results.report.html import (
     NONE,
     Html,
     count,
@@ -25,10 +25,10 @@ from results.report_html import (
     span,
     table,
 )
-from results.report_ops import INFO, OK
-from results.report_verdict import outcome_of, vacuous
-from results.report_when import colour_of
-from results.report_words import term
+from results.report.ops import INFO, OK
+from results.report.verdict import outcome_of, vacuous
+from results.report.when import colour_of
+from results.report.words import term
 
 _codes: Final = {name: code for code, name in outcome_names.items()}
 _rows: Final = 200  # of any table that a run can make long

@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from results.report_case import Case, Shown, in_order, shown_op
-from results.report_data import Run
-from results.report_html import esc, key_text, outcome_cell, plural, seconds, section, shape, span, table
-from results.report_life import life
-from results.report_picture import picture
-from results.report_sides import sides
-from results.report_steps import steps
-from results.report_when import faults_before, faults_during, span_text
-from results.report_words import term
+from results.report.case import Case, Shown, in_order, shown_op
+from results.report.data import Run
+from results.report.html import esc, key_text, outcome_cell, plural, seconds, section, shape, span, table
+from results.report.life import life
+from results.report.picture import picture
+from results.report.sides import sides
+from results.report.steps import steps
+from results.report.when import faults_before, faults_during, span_text
+from results.report.words import term
 
 KEY_ROWS: Final = 1000  # of a failing key's own history
 _head: Final = ("#index", "#invoked", "#completed", "process", "node", "operation", "outcome", "remarks")

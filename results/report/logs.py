@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from results.report_data import Run
-from results.report_html import esc, esc_text, plural, section
-from results.report_log_files import Chunk
-from results.report_verdict import outcome_of
-from results.report_when import wall
+from results.report.data import Run
+from results.report.html import esc, esc_text, plural, section
+from results.report.log_files import Chunk
+from results.report.verdict import outcome_of
+from results.report.when import wall
 
 
 def logs(run: Run) -> str:
