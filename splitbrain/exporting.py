@@ -48,8 +48,15 @@ def _of_run(path: Path, made: Path) -> Source:
     if found is not None or not begun(path / "journal.jsonl"):
         return Source(path, folder=path, history=found)
     for entry in path.iterdir():
-        if not entry.name.startswith("history."):
-            (made / entry.name).symlink_to(entry.resolve(), target_is_directory=entry.is_dir())
+        if entry.name.startswith("history.") or entry.is_symlink():
+            continue
+        if entry.is_dir():
+            (made / entry.name).symlink_to(entry.resolve(), target_is_directory=True)
+            continue
+        try:  # a link of the file system: a symbolic one in the place of a run's file is read by nobody
+            (made / entry.name).hardlink_to(entry)
+        except OSError:
+            shutil.copyfile(entry, made / entry.name)
     merge(path / "journal.jsonl", made / _histories[0])
     return Source(path, folder=made, history=made / _histories[0])
 
