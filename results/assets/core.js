@@ -159,6 +159,7 @@ function drawAll(everything = false) {
   if (!$("plots")) return; // a run of which nothing can be drawn
   const was = space.width;
   measure();
+  if (!space.width) return; // a window that is closing, or folded away
   const all = everything || was !== space.width;
   for (const { draw, figure } of drawers) if (all || !figure || !unseen.has(figure)) draw();
 }
