@@ -84,11 +84,13 @@ class Workers:
         return found
 
     def stop(self) -> None:
-        """Workers end what goes on by its own signals: a task that has begun is not taken back, only those
-        that wait."""
+        """Workers end what goes on by its own signals; what no worker has begun is taken back."""
         for run, future in list(self._on.items()):
-            if future.status == "pending":
-                self._client.run(_stop, run, nanny=False)
+            if future.status != "pending":
+                continue
+            begun: dict[str, bool] = self._client.run(_stop, run, on_error="ignore")
+            if not any(begun.values()):
+                future.cancel()
 
     def running(self) -> list[str]:
         return list(self._on)
@@ -108,10 +110,11 @@ def _lost(run: str, future: Any) -> Outcome:
     return Outcome(run=run, how="cut-off", results=results, host=socket.gethostname(), code=130)
 
 
-def _stop(run: str) -> None:
-    """On a worker: stop the run if it is here."""
+def _stop(run: str) -> bool:
+    """On a worker: stop the run if it is here; whether it is."""
     from splitbrain.campaign import cell
 
-    for process in list(cell.EXECUTING):
-        if process.order.run == run:
-            process.stop()
+    here = [process for process in list(cell.EXECUTING) if process.order.run == run]
+    for process in here:
+        process.stop()
+    return bool(here)

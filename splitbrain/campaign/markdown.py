@@ -5,29 +5,13 @@ Whatever a system wrote is escaped: nothing in it becomes a link, a tag or a tab
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final
 
-from results.report_html import plain
+from results.markdown import code, text
 
-VARIABLE: Final = "GITHUB_STEP_SUMMARY"
-_active: Final = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@-])")
 _shown: Final = 20
-_most_bytes: Final = 900_000  # GitHub refuses more than 1 MiB
 _signs: Final = {"valid": "✔", "invalid": "✘", "unknown": "?"}
-
-
-def text(value: Any, limit: int = 300) -> str:
-    """Text that has no meaning in Markdown or HTML, on one line."""
-    return _active.sub(r"\\\1", " ".join(plain(value, limit).split()))
-
-
-def code(value: Any, limit: int = 200) -> str:
-    """Text between backquotes; what would end them, or a table's cell, goes."""
-    return "`" + " ".join(plain(value, limit).split()).replace("`", "'").replace("|", "¦") + "`"
 
 
 def summary(told: Mapping[str, Any]) -> str:
@@ -94,16 +78,3 @@ def _finding(f: Mapping[str, Any]) -> str:
         f"| {status} | {code(f['signature'])} | {f['hits']} of {f['eligible']} | {text(often, 400)} |"
         f" {text(f['explanation'])} | {reports} |"
     )
-
-
-def step_summary(told: Mapping[str, Any]) -> str | None:
-    """Append the night to GitHub's step summary where there is one; a sentence if that failed."""
-    path = os.environ.get(VARIABLE)
-    if not path:
-        return None
-    try:
-        with Path(path).open("a", encoding="utf-8", errors="replace") as file:
-            file.write(summary(told)[:_most_bytes])
-    except OSError as e:
-        return f"the step summary {path} could not be written: {e.strerror}"
-    return None

@@ -17,7 +17,8 @@ _policy: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'
 _heads: Final = {"valid": "Valid", "invalid": "Invalid", "unknown": "Unknown"}
 _signs: Final = {"valid": "valid", "invalid": "invalid", "unknown": "unknown", "error": "error"}
 _own: Final = (
-    ".dots { letter-spacing: 1px; } td code { white-space: nowrap; } .still { color: var(--faint); }"
+    "caption { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }"
+    " .dots { letter-spacing: 1px; } td code { white-space: nowrap; } .still { color: var(--faint); }"
 )
 
 
@@ -62,7 +63,7 @@ def _hero(told: Mapping[str, Any]) -> str:
         "runs": f"{counts['attempts']:,}",
         "operations": f"{told['ops']:,}",
         "at work": _duration(told["elapsed_s"]),
-        "began": told["started"] or NONE,
+        "began, UTC": when(told["started"]),
         "seed": told["seed"],
         "exit code": told["exit"],
         "canary": f"{canary['verdict']}, {canary['k']} of {canary['n']}",
@@ -75,6 +76,15 @@ def _hero(told: Mapping[str, Any]) -> str:
         f'<p class="reason">{esc(told["reason"], 1500)}</p>'
         f'<p class="{shown}">{esc(canary["sentence"])}</p><dl class="facts">{cells}</dl></section>'
     )
+
+
+def when(at: str | None) -> str:
+    """A moment as people read it.
+
+    >>> when("2026-01-31T12:00:59Z")
+    '2026-01-31 12:00'
+    """
+    return NONE if not at else at[:16].replace("T", " ")
 
 
 def _duration(seconds: float) -> str:
@@ -162,7 +172,7 @@ def _attempts(told: Mapping[str, Any]) -> str:
             rows.append(
                 (
                     run,
-                    _word(a["word"]),
+                    _word("found" if cell["kind"] == "canary" and a["word"] == "invalid" else a["word"]),
                     esc(cell["id"]),
                     esc(cell["label"], 200),
                     esc(cell["seed"]),
@@ -178,6 +188,8 @@ def _attempts(told: Mapping[str, Any]) -> str:
 def _word(word: str) -> str:
     if word in ("valid", "invalid", "unknown"):
         return verdict_cell(word)
+    if word == "found":  # of a canary, which is there to be
+        return f'<span class="verdict-word v-valid">{shape("valid")}found</span>'
     return f'<span class="verdict-word v-unknown">{shape("error")}{esc(word)}</span>'
 
 

@@ -175,6 +175,8 @@ def _canaries(campaign: Campaign, seed: int, shard: tuple[int, int] | None) -> l
     spec["opt"] = {**bug.spec.get("opt", {}), **variant.opt}
     if variant.version is not None:
         spec["version"] = variant.version
+    if campaign.canary.time_s is not None:
+        spec["time"] = campaign.canary.time_s
     found = []
     for n in range(campaign.canary.runs):
         own = {**spec, "seed": subseed(seed, "canary", bug.id, shard[0] if shard else 0, n) >> 33}

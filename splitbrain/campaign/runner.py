@@ -396,7 +396,7 @@ def close_cut_off(campaign: Campaign, nights: list[Path], show: Show) -> None:
                     settle(Order(run=attempt.run, night=str(folder.resolve()), spec={}, limit_s=0)),
                     counts=False,
                 )
-            night.ledger.append("stop", why="it was cut off, and not taken up again")
+            night.ledger.append("stop", why=summary.CUT_OFF)
             night.conclude()
         finally:
             night.close()

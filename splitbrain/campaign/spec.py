@@ -4,7 +4,7 @@
     [defaults]     keys of a run's spec, for all cells
     [[matrix]]     keys of a run's spec with lists of values: every combination, `seeds` of each
     [[sample]]     the same, of which `count` are drawn; without `count` as many as the budget has room for
-    [canary]       `bug`, one of `splitbrain bugs`, and `runs`: the proof that the pipeline detects
+    [canary]       `bug`, one of `splitbrain bugs`, `runs` and `time`: the proof that the pipeline detects
     [keep]         how long bulky data is kept, by verdict
     [notify]       `command` and `webhook`, `webhook-env`
 
@@ -48,10 +48,12 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Canary(msgspec.Struct, frozen=True, kw_only=True):
-    """The known bug that every campaign must find, in at least one of `runs` that are planned for it."""
+    """The known bug that every campaign must find, in at least one of `runs` that are planned for it. `time_s` None: as
+    long as the bug's own spec has it."""
 
     bug: str = DEFAULT_CANARY
     runs: int = 1
+    time_s: float | None = None
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,12 +236,12 @@ def _values(where: str, key: str, value: Any) -> tuple[Any, ...]:
 def _canary(table: Mapping[str, Any]) -> Canary:
     from splitbrain.bugs import data
 
-    _known("key of [canary]", table, ("bug", "runs"))
+    _known("key of [canary]", table, ("bug", "runs", "time"))
     bug = table.get("bug", DEFAULT_CANARY)
     if not isinstance(bug, str):
         raise UsageError(f"[canary]: bug = {bug!r}: expected one that `splitbrain bugs` lists")
     data.bug(bug)
-    return Canary(bug=bug, runs=_count(table, "runs") or 1)
+    return Canary(bug=bug, runs=_count(table, "runs") or 1, time_s=_time(table, "time"))
 
 
 def _keep(table: Mapping[str, Any]) -> Keep:

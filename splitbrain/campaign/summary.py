@@ -24,6 +24,7 @@ from splitbrain.campaign.spec import Campaign
 
 FORMAT: Final = 1
 NAME: Final = "summary.json"
+CUT_OFF: Final = "the night was cut off, and not taken up again"
 _verdict_of: Final = {VALID: "valid", VIOLATION: "invalid"}
 _words: Final = ("valid", "invalid", "unknown", "error", "cut off")
 
@@ -82,7 +83,7 @@ def build(
     codes += [INTERRUPTED if interrupted else UNKNOWN] if not_started else []
     codes += [INTERRUPTED if interrupted else ERROR] if cut else []
     codes += [INTERRUPTED] if interrupted else []
-    codes += [ERROR] if (state.stop or "").startswith("the disk is full") else []
+    codes += [ERROR] if (state.stop or "").startswith(("the disk is full", CUT_OFF)) else []
     code = overall(codes)
     counts = _counts(cells, by_cell, not_started)
     ends = [a for a in attempts if a.how is not None]
@@ -119,7 +120,7 @@ def build(
 
 def _may_go_on(stop: str | None) -> bool:
     """Whether what stopped the night was nothing that it had asked for itself."""
-    return stop is None or stop == "interrupted" or stop.startswith("the disk is full")
+    return stop is None or stop == "interrupted" or stop.startswith(("the disk is full", CUT_OFF))
 
 
 def judged(cells: Mapping[str, Cell], attempts: Sequence[Attempt]) -> list[compare.Judged]:
@@ -206,6 +207,9 @@ def _canary(bug: str, plan: Plan, by_cell: Mapping[str, list[Attempt]]) -> dict[
         shards[shard] = shards.get(shard, False) or any(_hit(cell, a) for a in by_cell[cell.id])
     found = bool(shards) and all(shards.values())
     k, n = sum(_hit(cell, a) for cell, a in runs), sum(a.how in ("ended", "limit") for _, a in runs)
+    if n == 0 and not found:
+        told = f"the canary was not run to its end: nothing shows that the pipeline would find {bug}, a known bug"
+        return {"bug": bug, "verdict": "not found", "sentence": told, "k": 0, "n": 0}
     sentence = (
         f"the canary was found: {bug}, in {k} of {n} runs"
         if found

@@ -20,6 +20,7 @@ from splitbrain.campaign import home, ledger, page
 
 FORMAT: Final = 1
 SHOWN: Final = 30
+_width: Final = 160
 _marks: Final = {"new": "●", "known": "●", "gone": "○", "not seen": "·"}
 
 
@@ -92,10 +93,12 @@ def _signatures(found: Sequence[Row]) -> dict[str, dict[int, Seen]]:
 
 def show(console: Console, found: Sequence[Row]) -> None:
     """The trend on a terminal."""
+    if not console.is_terminal:
+        console.width = max(console.width, _width)  # of a file, which need not fit a screen
     nights = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for name in (
         "night",
-        "began",
+        "began, UTC",
         "verdict",
         "cells",
         "valid",
@@ -113,7 +116,7 @@ def show(console: Console, found: Sequence[Row]) -> None:
         c = row.counts
         nights.add_row(
             str(row.number),
-            (row.started or "-").replace("T", " ").removesuffix("Z"),
+            page.when(row.started),
             Text(
                 row.verdict if row.complete else f"{row.verdict}, not complete",
                 style=style.get(row.verdict, ""),
@@ -152,7 +155,7 @@ def build(folder: Path, found: Sequence[Row]) -> str:
     nights = [
         (
             f'<a href="{esc(r.night)}/index.html">{r.number}</a>',
-            esc(r.started or NONE),
+            esc(page.when(r.started)),
             verdict_cell(r.verdict) + ("" if r.complete else " not complete"),
             *(
                 esc(r.counts.get(key, NONE))

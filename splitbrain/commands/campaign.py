@@ -51,6 +51,7 @@ def run(
     from splitbrain.campaign import markdown, runner
     from splitbrain.campaign.places import Here, Places
     from splitbrain.campaign.spec import read
+    from splitbrain.told import announce, of_a_night, step_summary
 
     asked = read(file)
     part = _shard(shard, seed, asked)
@@ -80,8 +81,8 @@ def run(
                 work.close()
         finally:
             show.close()
-    if (problem := markdown.step_summary(told)) is not None:
-        say(problem)
+    step_summary(markdown.summary(told))
+    announce(of_a_night(told))
     _tell(told, night, json=json)
     return int(told["exit"])
 
@@ -137,14 +138,14 @@ def merge(
     from splitbrain.campaign import markdown, summary
     from splitbrain.campaign import merge as merging
     from splitbrain.campaign.spec import read
+    from splitbrain.told import step_summary
 
     asked = read(file)
     folder = out / asked.name
     with homes.held(folder):
         night = merging.merge(asked, merging.nights_below(nights), folder)
         told = summary.again(night, asked)
-    if (problem := markdown.step_summary(told)) is not None:
-        say(problem)
+    step_summary(markdown.summary(told))
     _tell(told, night, json=json)
     return int(told["exit"])
 
