@@ -155,10 +155,23 @@ function redraw() {
     drawAll();
   });
 }
-function drawAll() {
+function drawAll(everything = false) {
   if (!$("plots")) return; // a run of which nothing can be drawn
+  const was = space.width;
   measure();
-  for (const draw of drawers) draw();
+  if (!space.width) return; // a window that is closing, or folded away
+  const all = everything || was !== space.width;
+  for (const { draw, figure } of drawers) if (all || !figure || !unseen.has(figure)) draw();
+}
+// Draw with every frame; what belongs to a figure only while that is in sight, or nearly.
+const unseen = new Set();
+const sight = new IntersectionObserver((entries) => {
+  for (const { target, isIntersecting } of entries) isIntersecting ? unseen.delete(target) : unseen.add(target);
+  redraw();
+}, { rootMargin: "150px" });
+function eachFrame(draw, figure = null) {
+  drawers.push({ draw, figure });
+  if (figure) sight.observe(figure);
 }
 function changed() { // view, filter, lanes or selection: what stands in the address follows
   for (const watch of watchers) watch();
@@ -255,7 +268,7 @@ for (const query of ["(prefers-color-scheme: dark)", "print"]) {
     colours.clear();
     styles = getComputedStyle(root);
     for (const again of repaints) again();
-    if ($("plots")) drawAll(); // at once: a printer does not wait for the next frame
+    drawAll(true); // at once: a printer does not wait for the next frame
   });
 }
 const font = (px, weight = 400) => `${weight} ${px}px system-ui, -apple-system, "Segoe UI", Roboto, Arial, sans-serif`;

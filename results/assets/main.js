@@ -170,7 +170,8 @@ async function main() {
   try {
     let ops = null, timeline = null, table = null;
     measure();
-    drawers.push(drawRibbon, drawChosen);
+    eachFrame(drawRibbon, $("fig-ribbon"));
+    eachFrame(drawChosen);
     if (meta.ops) {
       makeCharts();
     } else {
@@ -178,7 +179,7 @@ async function main() {
       document.querySelectorAll(".choice, #copy-link").forEach((e) => (e.hidden = true));
     }
     if (meta.nodes.length) {
-      drawers.push(drawRoles);
+      eachFrame(drawRoles, $("fig-roles"));
       legend("roles-legend", [["leader", "leader", "block"], ["follower", "follower", "block"], ["candidate", "candidate", "ticks"], ["no answer", "down", "dotted"]]);
     } else {
       $("fig-roles").hidden = true;

@@ -94,5 +94,5 @@ function makeMinimap() {
     else look(held.from, Math.max(held.to + by, held.from));
   });
   for (const name of ["pointerup", "pointercancel"]) canvas.addEventListener(name, () => (held = null));
-  drawers.push(draw);
+  eachFrame(draw, canvas);
 }

@@ -181,7 +181,7 @@ function chart(id, height, series, data, more) {
   }, data, $(id));
   $(id).setAttribute("aria-hidden", "true");
   let drawn = 0;
-  drawers.push(() => {
+  eachFrame(() => {
     if (drawn !== width()) {
       drawn = width();
       u.setSize({ width: drawn, height });
@@ -189,7 +189,7 @@ function chart(id, height, series, data, more) {
     u.setData(inSight(data, more.stepped), false);
     u.setScale("x", { min: view.from, max: view.to });
     u.redraw(true, true); // colours may have changed with the scheme
-  });
+  }, $(id).parentElement);
 }
 // The part of a chart's data that can be seen, cut at the view's edges: a dashed line that goes on for
 // a hundred widths beyond them costs more than all the rest.

@@ -303,7 +303,7 @@ function makeTimeline(ops) {
   }
 
   rebuild();
-  drawers.push(draw);
+  eachFrame(draw);
   return {
     hover, leave, go, step, walk, at, pick: pickOp, hit: (i) => hits.has(i), any: found.length > 0, canvas,
     get by() { return by; },
