@@ -42,6 +42,7 @@ _START_S: Final = 300.0  # beside `ready`: it may wait for other runs
 _FAULT_S: Final = 60.0
 _CALL_S: Final = 30.0  # a call has a time limit of its own; this is for a process that has died
 _CLOSE_S: Final = 300.0
+_AGAIN_S: Final = 0.1
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +76,19 @@ class LiveClient:
     def call(self, f: str, key: Any = None, value: Any = None) -> Outcome:
         """One operation, whatever comes of it. A cas has the value [old, new]."""
         return self._cluster._call(self._thread, f, key, value)  # noqa: SLF001 - one thing in two classes
+
+    def eventually(self, f: str, key: Any = None, value: Any = None, *, within_s: float = 20.0) -> Any:
+        """The value of the first operation that is `ok`, of as many as it takes: each is one of its own in the history.
+        For what comes after a fault, when nodes are not back yet and connections are broken.
+
+        Raises: Indeterminate where none was ok in time.
+        """
+        deadline = time.monotonic() + within_s
+        while (answer := self.call(f, key, value)).type != "ok":
+            if time.monotonic() > deadline:
+                raise Indeterminate(f"{f} was not answered within {within_s:g} s; at last: {answer.error}")
+            time.sleep(_AGAIN_S)
+        return answer.value
 
     def __getattr__(self, f: str) -> Any:
         if f.startswith("_") or f not in self._cluster.operations:
