@@ -1,6 +1,6 @@
 """`report.html`: one file that works offline from `file://`, written for every outcome.
 
-A pure function of the run directory. Text is made here (`report_sections`, `report_anomaly`),
+A pure function of the run directory. Text is made here (`report_verdict` to `report_logs`),
 plots are drawn in the page from compact columns (`report_payload`, `assets/`). A section that fails
 is replaced by a sentence in its place; should everything fail, a page with the verdict and the
 error is written. The page may run its own script and nothing else: its policy names that script's

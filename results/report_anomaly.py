@@ -12,12 +12,12 @@ from typing import Final
 
 from results.report_case import Case, Shown, in_order, shown_op
 from results.report_data import Run
-from results.report_html import esc, key_text, outcome_cell, plural, seconds, section, shape, table
+from results.report_html import esc, key_text, outcome_cell, plural, seconds, section, shape, span, table
 from results.report_life import life
 from results.report_picture import picture
 from results.report_sides import sides
 from results.report_steps import steps
-from results.report_when import faults_during, span_text
+from results.report_when import faults_before, faults_during, span_text
 from results.report_words import term
 
 KEY_ROWS: Final = 1000  # of a failing key's own history
@@ -50,7 +50,7 @@ def _case(run: Run, case: Case, number: int) -> str:
     )
     return (
         f'<article class="case" id="case-{number}"><h3>{shape("invalid")}{esc(case.check)} '
-        f"<span>of key</span> {esc(key_text(case.key), 200)}"
+        f"{f'<span>of key</span> {esc(key_text(case.key), 200)}' if case.key is not None else ''}"
         f"{f' <code>{esc(case.kind, 60)}</code>' if case.kind else ''}</h3>"
         f'<p class="explanation">{esc(case.explanation)}</p>{_facts(run, case)}{_buttons(case, number)}'
         f"{''.join(map(_panel, panels))}</article>"
@@ -72,6 +72,12 @@ def _facts(run: Run, case: Case) -> str:
         facts.append(("when", span_text(run, *case.times)))
         during = [f"{f.label or f.family} {f.fault}" for f in faults_during(run, *case.times)]
         facts.append(("faults in force", ", ".join(during[:8]) or "none"))
+        before = [
+            f"{f.label or f.family} {f.fault}, {span(ns)} before"
+            for f, ns in faults_before(run, case.times[0])
+        ]
+        if before:
+            facts.append(("faults just over", ", ".join(before[:4])))
     facts.append(("operations", str(sum(not op.assumed for op in case.ops))))
     listed = "".join(f"<div><dt>{name}</dt><dd>{esc(value, 300)}</dd></div>" for name, value in facts)
     return f'<dl class="facts">{listed}</dl>'

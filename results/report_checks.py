@@ -26,7 +26,7 @@ def properties(run: Run) -> str:
                 f"<b>{term('linearizable') if name == 'linearizable' else esc(name)}</b>",
                 verdict_cell(check.get("verdict")),
                 esc(check.get("reason")),
-                esc(check.get("engine") or NONE),
+                esc(check.get("engine") or NONE, 40),
                 f"{time:.2f} s" if time is not None else NONE,
                 esc(_limits(check)),
                 f'<a href="#anomalies">{found:,}</a>' if found else "0",
@@ -76,4 +76,5 @@ def _open(name: str, check: dict[str, Any]) -> str:
     total = as_int(detail.get("unknown_keys")) or len(keys)
     more = f"<li>and {total - _undecided:,} more keys</li>" if total > _undecided and keys else ""
     listed = "".join(f"<li>{item}</li>" for item in items)
-    return f'<h3>Why {esc(name)} does not know, and what to raise</h3><ul class="open">{listed}{more}</ul>'
+    title = "does not know" if check.get("verdict") == "unknown" else "left keys undecided"
+    return f'<h3>Why {esc(name, 80)} {title}, and what to raise</h3><ul class="open">{listed}{more}</ul>'

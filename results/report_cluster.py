@@ -47,7 +47,7 @@ def cluster(run: Run) -> str:
         Html(f"#{term('clock offset')}"), "#led for", "#no answer for", "#samples",
     )  # fmt: skip
     body = table(head, rows, "nodes", "Nodes, as they last said") + _progress(run)
-    body += _together(run) + _led(run) + leadership_part(run) + _events(run)
+    body += _together(run) + (leadership_part(run) or _led(run)) + _events(run)
     return section(
         "cluster", "Cluster", body, "As the sampler asked each node, once a second and at each change."
     )
@@ -170,7 +170,7 @@ def _progress(run: Run) -> str:
         dash = _dashes[number % len(_dashes)]
         step = max(1, len(node.points) // 400)
         line = " ".join(at(t, a) for t, _, a in node.points[::step])
-        name = esc(node.node, 40)
+        name = esc(node.node, 24)
         parts.append(f'<polyline points="{line}" stroke-dasharray="{dash}"><title>{name}</title></polyline>')
         sample = f'<line x1="0" x2="26" y1="6" y2="6" stroke-dasharray="{dash}"/>'
         keys.append(f'<span><svg viewBox="0 0 26 12" aria-hidden="true">{sample}</svg>{name}</span>')

@@ -30,7 +30,7 @@ def leadership_part(run: Run) -> str:
     ]
     body = f"<h3>Leadership</h3><p>{esc(sentence(figures), 400)}.</p>"
     if terms:
-        body += table(["leader", "#term", "#from s", "#to s", "#seconds"], terms, caption="Who led")
+        body += table(["leader", "#term", "#from s", "#to s", "#seconds"], terms, "places", "Who led")
     if gaps:
-        body += table(["#from s", "#to s", "#seconds"], gaps, caption="Without a leader")
+        body += table(["#from s", "#to s", "#seconds"], gaps, "places", "Without a leader")
     return body

@@ -26,7 +26,8 @@ _line_bytes: Final = 64 * 1024 * 1024
 
 
 class Sight(msgspec.Struct, kw_only=True):
-    """Something that happened to the element. `kind`: sent, acknowledged, failed, unknown, seen or missing. ns."""
+    """Something that happened to the element. `kind`: sent, acknowledged, failed, unknown, handed out, seen or
+    missing. ns."""
 
     kind: str
     time: int
@@ -64,9 +65,11 @@ def life(run: Run, case: Case, number: int = 0) -> str:
         listed.append(_row(s))
     head = ("what", "#at", "process", "node", "operation")
     name = esc(json_text(element[0]), 80)
+    kinds = list(dict.fromkeys(s.kind for s in sights))
+    said = ", ".join(kinds)
     return (
-        f"<h4>The life of <code>{name}</code> <span class=note>sent, acknowledged, seen, missing</span></h4>"
-        f"{_places(sights)}{table(head, listed, 'life', 'The life of the element')}"
+        f"<h4>The life of <code>{name}</code> <span class=note>{said}</span></h4>"
+        f"{'' if kinds == ['handed out'] else _places(sights)}{table(head, listed, 'life', 'The life of the element')}"
     )
 
 
@@ -138,7 +141,8 @@ def _met(
     final = " (final read)" if as_dict(asked.get("ext")).get("final") else ""
     if elements is None:
         if canonical(value) == wanted:
-            sight.kind, sight.told = "seen", f"{sight.f} → {json_text(value)}"
+            sight.kind = "handed out" if sight.f == "generate" else "seen"
+            sight.told = f"{sight.f} → {json_text(value)}"
             yield sight
         return
     times = sum(canonical(e) == wanted for e in elements)
@@ -184,7 +188,7 @@ def _lines(run: Run) -> Iterator[dict[str, Any]]:
 
 def _row(s: Sight) -> tuple[str, ...]:
     return (
-        f'<span class="k k-{s.kind}">{s.kind}</span>',
+        f'<span class="k k-{s.kind.replace(" ", "-")}">{s.kind}</span>',
         f'<a href="#time" data-seconds="{s.time / 1e9:.6f}">{seconds(s.time)}</a>',
         esc(s.process, 40),
         esc(s.node, 60),

@@ -112,6 +112,8 @@ def _outcomes(run: Run) -> str:
 
 def _faults(run: Run) -> str:
     if not run.faults:
+        if not (run.path / "faults.jsonl").exists() and not run.results:
+            return '<p class="empty">The run left no ledger of faults.</p>'
         wanted = run.spec.get("faults")
         return (
             '<p class="empty">No fault was injected.</p>'

@@ -31,6 +31,7 @@ class Hold(msgspec.Struct, kw_only=True):
     start: int
     end: int
     token: str
+    grant: int  # index of its invocation
 
 
 def sides(run: Run, case: Case) -> str:
@@ -51,7 +52,12 @@ def holds(ops: list[FullOp]) -> list[Hold]:
             now.pop(process, None)
             if op.outcome == OK and op.ended is not None:
                 held = Hold(
-                    process=process, node=op.node or "", start=op.ended, end=op.ended, token=op.answered
+                    process=process,
+                    node=op.node or "",
+                    start=op.ended,
+                    end=op.ended,
+                    token=op.answered,
+                    grant=op.invoke,
                 )
                 now[process] = held
                 out.append(held)
@@ -67,12 +73,14 @@ def _holders(case: Case, ops: list[FullOp]) -> str:
     times = case.times
     if times is None:
         return ""
-    named = {op.process for op in case.ops}
-    mine = [h for h in holds(ops) if h.process in named and h.start <= times[1] and h.end >= times[0]]
+    every, named, invoked = holds(ops), {op.process for op in case.ops}, {op.invoke for op in case.ops}
+    mine = [h for h in every if h.grant in invoked]
+    if len(mine) < 2:  # it names what was done, not the grants
+        mine = [h for h in every if h.process in named and h.start <= times[1] and h.end >= times[0]]
     mine = sorted(mine, key=lambda h: h.start)[-_columns:]
     if not mine:
         return ""
-    head = [f"{h.node or 'process'} · {h.process}, token {h.token}" for h in mine]
+    head = [f"{h.node or '?'} · process {h.process}, token {h.token}" for h in mine]
     begin, end = min(h.start for h in mine), max(h.end for h in mine)
     rows = []
     for op in ops:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from results.report_case import Case, Shown
 from results.report_data import Run, as_dict, as_int, as_list, as_number
 from results.report_html import count, esc, key_text, plain, plural, seconds, shape, span
-from results.report_when import faults_during, long_wall, span_text, zone
+from results.report_when import faults_before, faults_during, long_wall, span_text, zone
 from results.report_words import term
 
 _verdict_words: Final = {
@@ -102,14 +102,19 @@ def _five_answers(run: Run, found: Sequence[Case]) -> str:
     case = found[0]
     said = "" if case.explanation in str(run.results.get("reason")) else f"<p>{esc(case.explanation)}</p>"
     by = "".join(f"<li>{_by(op)}</li>" for op in _few(case))
+    of = f" of key <b>{esc(key_text(case.key), 80)}</b>" if case.key is not None else ""
     rows = [
-        ("violated", f"<b>{esc(case.check)}</b> of key <b>{esc(key_text(case.key), 80)}</b>"),
+        ("violated", f"<b>{esc(case.check)}</b>{of}"),
         ("by", f"<ul>{by}</ul>" if by else "no operation: it is in the logs or the nodes' own state"),
         ("on", f"<b>{esc(', '.join(case.nodes), 200)}</b>" if case.nodes else ""),
     ]
     if case.times:
-        during = [f"{f.label or f.family} {f.fault}: {f.says}" for f in faults_during(run, *case.times)]
-        told = "".join(f"<li>{esc(text, 200)}</li>" for text in during[:4])
+        under = [f"{f.label or f.family} {f.fault}: {f.says}" for f in faults_during(run, *case.times)][:4]
+        under += [
+            f"{f.label or f.family} {f.fault}, over {span(ns)} before: {f.says}"
+            for f, ns in faults_before(run, case.times[0])
+        ][:2]
+        told = "".join(f"<li>{esc(text, 200)}</li>" for text in under)
         rows.append(("under", f"<ul>{told}</ul>" if told else "no fault was in force"))
         rows.append(("at", f"{span_text(run, *case.times)}"))
     more = len(run.anomalies) - 1

@@ -11,6 +11,7 @@ from results.report_data import COLOURS, Run
 from results.report_html import seconds
 
 zone: Final = "UTC"
+AFTER_NS: Final = 2 * 10**9  # a fault that ended so long ago is still named
 
 
 def long_wall(run: Run, ns: int = 0) -> str:
@@ -58,3 +59,12 @@ def faults_during(run: Run, start: int, end: int) -> Iterable[FaultRecord]:
             and (fault.undone is None or fault.undone >= start)
         ):
             yield fault
+
+
+def faults_before(run: Run, start: int) -> list[tuple[FaultRecord, int]]:
+    """The faults that had ended shortly before a time, and how long before, in ns: what they did may show only then."""
+    return [
+        (f, start - f.undone)
+        for f in run.faults
+        if f.applied is not None and f.undone is not None and 0 < start - f.undone <= AFTER_NS
+    ]

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -160,10 +160,18 @@ def _json_spelling(text: str) -> str:
     return msgspec.json.encode(text).decode()[1:-1]
 
 
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file of a run for reading, and nothing else of that name: a link that was put in its place is not
+    followed, a pipe does not block. Raises: OSError."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags), "rb")
+
+
 def read_object(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file, or None when there is no file or no whole object in it."""
     try:
-        value = msgspec.json.decode(path.read_bytes())
+        with open_plain(path) as file:
+            value = msgspec.json.decode(file.read())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return value if isinstance(value, dict) else None

@@ -8,6 +8,8 @@ from typing import IO, Any, Final
 
 import msgspec
 
+from results.rundir import open_plain
+
 _block: Final = 1 << 20
 
 
@@ -23,7 +25,7 @@ class Tail:
         """What was appended since the last call, in blocks of whole lines."""
         if self._file is None:
             try:
-                self._file = self.path.open("rb")
+                self._file = open_plain(self.path)
             except OSError:
                 return
         while data := self._file.read(_block):

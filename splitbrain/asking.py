@@ -11,10 +11,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 from harness.core.errors import InfrastructureError, Interrupted, SplitbrainError, UsageError, unknown_name
 from splitbrain.launch import environment
@@ -208,26 +209,33 @@ def run(words: Sequence[str], home: Path, limit_s: float) -> tuple[dict[str, Any
     """
     command = [sys.executable, "-P", "-c", _start, str(os.getpid()), *words]
     env = environment() | {"SPLITBRAIN_PROJECT": str(home)}
-    child = subprocess.Popen(
-        command,
-        cwd=home,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, talk = _until(child, limit_s)
-    except BaseException:
-        end(child, lambda wait_s: child.communicate(timeout=wait_s))
-        raise
+    # Files and no pipes: what it says must not end it when nobody is left to read, while it still heals.
+    with tempfile.TemporaryFile() as data, tempfile.TemporaryFile() as talk:
+        child = subprocess.Popen(
+            command,
+            cwd=home,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=data,
+            stderr=talk,
+            start_new_session=True,
+        )
+        try:
+            child.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            end(child)
+            raise InfrastructureError(
+                f"the run did not end within {limit_s:g} s and was ended; limit_s= gives it longer"
+            ) from None
+        except BaseException:
+            end(child)
+            raise
+        said, told = (_read(file) for file in (data, talk))
     try:
         results: dict[str, Any] = json.loads(said)
         verdict = results["verdict"]
     except (ValueError, KeyError, TypeError):
-        last = "\n".join(talk.splitlines()[-_TAIL:])
+        last = "\n".join(told.splitlines()[-_TAIL:])
         raise InfrastructureError(
             f"`splitbrain run` ended with {child.returncode} and said nothing: {last}"
         ) from None
@@ -248,20 +256,13 @@ def _with_its_run(error: str, results: Mapping[str, Any]) -> str:
     return "\n".join([error, *more])
 
 
-def _until(child: subprocess.Popen[str], limit_s: float) -> tuple[str, str]:
-    """What the child said by its end; one that overstays is told to end, and then killed."""
-    try:
-        return child.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        end(child, lambda wait_s: child.communicate(timeout=wait_s))
-        raise InfrastructureError(
-            f"the run did not end within {limit_s:g} s and was ended; limit_s= gives it longer"
-        ) from None
+def _read(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace")
 
 
-def end(child: subprocess.Popen[Any], wait: Callable[[float], object]) -> None:
-    """Ask a child to undo what it did and to end; after a second request it does so at once. `wait` waits for it, so
-    many seconds."""
+def end(child: subprocess.Popen[Any]) -> None:
+    """Ask a child to undo what it did and to end; after a second request it does so at once."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         if child.poll() is not None:
             return
@@ -269,7 +270,7 @@ def end(child: subprocess.Popen[Any], wait: Callable[[float], object]) -> None:
         deadline = time.monotonic() + _LAST_S
         while time.monotonic() < deadline:
             try:
-                wait(1.0)
+                child.wait(1.0)
             except subprocess.TimeoutExpired:
                 continue
             except KeyboardInterrupt:  # once more: at once

@@ -22,6 +22,8 @@ import typer
 from splitbrain.commands import load
 from splitbrain.commands.app import Stopped, app, fail
 
+_JUDGING = frozenset({"run", "check", "replay", "bugs", "campaign"})
+
 
 def main() -> NoReturn:
     """The `splitbrain` command; never returns."""
@@ -55,9 +57,12 @@ def execute(arguments: Sequence[str]) -> int:
         return fail(str(e), e.exit_code, json=json)
     except Stopped as e:
         return fail(str(e), 130, json=json)
-    except BrokenPipeError:  # `splitbrain list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except BrokenPipeError:
+        return _unread(arguments)
+    except SystemExit as e:  # click's own way to end there, with a code that would read as a violation
+        if isinstance(e.__context__, BrokenPipeError):
+            return _unread(arguments)
+        raise
     except Exception as e:  # noqa: BLE001 - a bug of ours is exit 4 and one JSON object as well
         if hasattr(e, "format_message"):  # typer's own: a missing argument, an unknown option
             return fail(f"{_sentence(e.format_message())}; `splitbrain --help` shows the usage", 2, json=json)
@@ -66,6 +71,13 @@ def execute(arguments: Sequence[str]) -> int:
         traceback.print_exc()
         return fail(f"a fault in splitbrain itself: {type(e).__name__}: {e}", 4, json=json)
     return code if isinstance(code, int) else 0
+
+
+def _unread(arguments: Sequence[str]) -> int:
+    """Nobody reads our output any more. After `splitbrain list | head` that is well; a verdict that
+    did not arrive is none, and its code says that of no other."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 4 if arguments[:1] and arguments[0] in _JUDGING else 0
 
 
 def _sentence(text: str) -> str:

@@ -6,6 +6,7 @@ in a folder of its own, and leaves the run as it was. Jepsen's EDN is converted 
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -89,8 +90,7 @@ def export(path: Path, form: Form, out: Path | None, *, keyed: bool | None = Non
                     raise InfrastructureError(
                         f"cannot write {made.name}: {e.strerror}; say where to with --out FILE"
                     ) from None
-                with Path(made.name).open(encoding="utf-8", newline="") as text:
-                    shutil.copyfileobj(text, sys.stdout)
+                _print(Path(made.name))
             return None
         target = out or Path(f"{given.name}.{form.suffix}")
         if target.is_dir():
@@ -100,6 +100,16 @@ def export(path: Path, form: Form, out: Path | None, *, keyed: bool | None = Non
         with whole(target, "choose another file with --out") as part:
             write(given, part)
     return target
+
+
+def _print(path: Path) -> None:
+    """A file's text on stdout; whoever reads the first lines of it and goes (`| head`) has what they wanted."""
+    try:
+        with path.open(encoding="utf-8", newline="") as text:
+            shutil.copyfileobj(text, sys.stdout)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def form_of(asked: dict[str, bool]) -> Form:

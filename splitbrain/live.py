@@ -339,5 +339,5 @@ class LiveCluster:
         """End the child whatever it is at: first asked to heal, then killed."""
         from splitbrain.asking import end
 
-        end(self._child, self._child.wait)
+        end(self._child)
         self._let_go()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _MARK = "consensus"
+_PREFIX = "splitbrain."  # of properties of a test
 _SEED = "splitbrain_seed"
 
 
@@ -81,12 +82,16 @@ def pytest_report_collectionfinish(config: pytest.Config, items: list[pytest.Ite
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """With pytest-xdist nobody knows before the tests ran whether one of them asks for a run."""
-    if getattr(config.option, "dist", "no") == "no":
-        return
-    reports = (r for several in terminalreporter.stats.values() for r in several)
-    if any(name.startswith("splitbrain.") for r in reports for name, _ in getattr(r, "user_properties", ())):
+    """What a baseline says of the runs; and the header where pytest-xdist ran the tests, since then nobody knows before
+    whether one of them asks for a run."""
+    reports = [r for several in terminalreporter.stats.values() for r in several]
+    told = [(r, name, text) for r in reports for name, text in getattr(r, "user_properties", ())]
+    if getattr(config.option, "dist", "no") != "no" and any(name.startswith(_PREFIX) for _, name, _ in told):
         terminalreporter.write_line(_header(config))
+    for line in dict.fromkeys(
+        f"{r.nodeid}: {text}" for r, name, text in told if name == f"{_PREFIX}baseline"
+    ):
+        terminalreporter.write_line(line)
 
 
 def _concerned(item: pytest.Item) -> bool:
@@ -191,10 +196,13 @@ def _run(item: pytest.Item) -> _Made:
 
 def _describe(item: pytest.Item, made: _Made) -> None:
     """Properties of the test, which JUnit files have."""
+    from splitbrain.baseline import lines
+
     fields = ("verdict", "system", "version", "workload", "seed", "run", "command")
     about = [(name, made.results[name]) for name in fields] + [("report", made.given.report)]
     about += [("finding", finding.signature) for finding in made.given.findings]
-    item.user_properties += [(f"splitbrain.{name}", str(value)) for name, value in about]
+    about += [("baseline", line) for line in lines(made.results) if made.results.get("baseline")]
+    item.user_properties += [(f"{_PREFIX}{name}", str(value)) for name, value in about]
 
 
 def _asked(item: pytest.Item) -> dict[str, Any]:

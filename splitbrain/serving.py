@@ -16,16 +16,15 @@ from splitbrain.talk import say
 _everywhere = ("0.0.0.0", "::")
 
 
-def serve_forever(root: Path, bind: str, port: int, token: str | None) -> int:
+def serve_forever(root: Path, campaigns: Path, bind: str, port: int, token: str | None) -> int:
     """Serve until a signal; print the address on stdout. Returns the exit code of an interrupted command.
 
     Raises: UsageError for a root that is no folder or a token that is too short, InfrastructureError when it
     cannot listen there.
     """
-    if root.exists() and not root.is_dir():
-        raise UsageError(
-            f"{root} is no folder; expected one that holds runs, as --out of `splitbrain run` makes it"
-        )
+    for folder, what in ((root, "runs, as --out of `splitbrain run` makes it"), (campaigns, "campaigns")):
+        if folder.exists() and not folder.is_dir():
+            raise UsageError(f"{folder} is no folder; expected one that holds {what}")
     if token is not None and (
         len(token) < LEAST_TOKEN
         or not token.isascii()
@@ -38,7 +37,7 @@ def serve_forever(root: Path, bind: str, port: int, token: str | None) -> int:
     here = is_loopback(bind)
     if token is None and not here:
         token = new_token()
-    server = Server(Site(root.absolute(), goes_on), bind, port, token)
+    server = Server(Site(root.absolute(), goes_on, campaigns.absolute()), bind, port, token)
     try:
         name = socket.gethostname() if bind in _everywhere else bind
         name = f"[{name}]" if ":" in name else name

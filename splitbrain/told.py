@@ -60,9 +60,7 @@ class Telling:
     def end(self) -> None:
         """The summary and the annotations of all, where GitHub asks for them."""
         runs = self.results or [self.first]
-        if os.environ.get(ACTIONS) == "true":
-            sys.stderr.write("".join(f"{line}\n" for line in notices(runs)))
-            sys.stderr.flush()
+        announce(notices(runs))
         if os.environ.get(SUMMARY):
             from results.markdown import summary
 
@@ -73,6 +71,36 @@ class Telling:
             from results.junit import write_junit
 
             write_junit(self.junit, runs, planned=planned)
+
+
+def announce(lines: Sequence[str]) -> None:
+    """Print workflow commands where GitHub reads them, and nowhere else."""
+    if os.environ.get(ACTIONS) == "true":
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        sys.stderr.flush()
+
+
+def notice(kind: str, title: str, text: str) -> str:
+    """One workflow command; `kind` is error, warning or notice."""
+    from results.report_html import plain
+
+    return f"::{kind} title={_escaped(plain(title, 200), ':,')}::{_escaped(plain(text, _chars))}"
+
+
+def of_a_night(told: Mapping[str, Any]) -> list[str]:
+    """Workflow commands for a campaign's summary: what it came to, and each finding that is new."""
+    from harness.core.exits import UNKNOWN, VALID
+
+    if told["exit"] == VALID:
+        return []
+    name = f"splitbrain: campaign {told['campaign']}"
+    new = [
+        notice("error", f"{name}, new", f"{f['signature']}: {f['explanation']}")
+        for f in told["findings"]
+        if f["status"] == "new" and not f["baseline"]
+    ]
+    kind = "warning" if told["exit"] == UNKNOWN else "error"
+    return [notice(kind, name, told["reason"]), *_some(new, _annotations - 1)]
 
 
 def step_summary(text: str) -> None:
@@ -94,7 +122,6 @@ def notices(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     ['::warning title=splitbrain%3A etcd unknown::100%25 vacuous:%0A1 of 2']
     """
     from harness.core.exits import UNKNOWN, VALID, exit_code
-    from results.report_html import plain
 
     found: dict[str, list[str]] = {"error": [], "warning": []}
     for results in runs:
@@ -109,17 +136,16 @@ def notices(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             text = f"a violation was expected, and none was found: {text}"
         if results.get("command"):
             text += f"\nagain: {results['command']}"
-        title = _escaped(plain(f"splitbrain: {about} {what}", 200), ":,")
-        found[kind].append(f"::{kind} title={title}::{_escaped(plain(text, _chars))}")
+        found[kind].append(notice(kind, f"splitbrain: {about} {what}", text))
     return [line for lines in found.values() for line in _some(lines)]
 
 
-def _some(lines: list[str]) -> list[str]:
-    left = len(lines) - _annotations
+def _some(lines: list[str], most: int = _annotations) -> list[str]:
+    left = len(lines) - most
     if left <= 0:
         return lines
     kind = lines[0].partition(" ")[0]
-    return [*lines[: _annotations - 1], f"{kind} title=splitbrain::and {left + 1} more runs like these"]
+    return [*lines[: most - 1], f"{kind} title=splitbrain::and {left + 1} more like these"]
 
 
 def _escaped(text: str, more: str = "") -> str:

@@ -21,7 +21,7 @@ _jars: Final = (
     "3.5.10",
     "3.6.4",
     "3.7.2",
-    *(f"3.8.{n}" for n in (3, 4, 5, 6, 7)),
+    *(f"3.8.{n}" for n in (3, 4, 5, 6)),
     *(f"3.9.{n}" for n in range(6)),
 )
 VERSIONS: Final = Versions(

@@ -156,6 +156,7 @@ function redraw() {
   });
 }
 function drawAll() {
+  if (!$("plots")) return; // a run of which nothing can be drawn
   measure();
   for (const draw of drawers) draw();
 }

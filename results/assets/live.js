@@ -39,7 +39,7 @@ function picture(title, unit, names, columns, data, from, to) {
   const top = [1, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].map((k) => k * power).find((v) => v >= most * 0.9999);
   const y = (v) => H - (v / top) * (H - 10);
   for (const band of bands) {
-    const left = Math.max(x(band.from_s), LEFT), right = x(Math.min(band.to_s == null ? to : band.to_s, to));
+    const left = Math.max(x(band.from_s), LEFT), right = x(Math.min(band.to_s == null ? now : band.to_s, to));
     if (right <= left) continue;
     const part = svg("g", { class: colour(band.colour) });
     part.append(svg("rect", { class: "band", x: left, y: 0, width: right - left, height: H }));
@@ -77,9 +77,10 @@ function picture(title, unit, names, columns, data, from, to) {
   return figure;
 }
 
-let bands = [];
+let bands = [], now = 0;
 function draw(s) {
   bands = s.bands;
+  now = s.elapsed_s;
   for (const row of s.series) seconds.set(row[0], row);
   while (seconds.size > 600) seconds.delete(Math.min(...seconds.keys()));
   $("phase").textContent = s.words;
@@ -108,7 +109,8 @@ function draw(s) {
   $("begun").textContent = s.faults_begun + " so far";
   $("said").textContent = s.said;
   $("said").className = s.violations ? "bad" : "";
-  const data = [...seconds.values()].sort((a, b) => a[0] - b[0]);
+  // The second that has not passed yet would look like a drop.
+  const data = [...seconds.values()].filter((row) => !s.alive || row[0] < Math.floor(now)).sort((a, b) => a[0] - b[0]);
   if (data.length) {
     const from = data[0][0], to = Math.max(from + 10, data[data.length - 1][0] + 1);
     $("strips").replaceChildren(

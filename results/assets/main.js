@@ -50,7 +50,12 @@ function pointing(timeline) {
     if (dragged) {
       dragged.far ||= Math.abs(event.clientX - dragged.x) > 3;
       const by = ((dragged.x - event.clientX) / plotWidth()) * (dragged.to - dragged.from);
-      if (dragged.far) look(dragged.from + by, dragged.to + by);
+      if (dragged.far) { // a hand that moves the plots points at nothing
+        cross.hidden = true;
+        untip();
+        if (timeline) timeline.leave();
+        return look(dragged.from + by, dragged.to + by);
+      }
     }
     const inside = x >= gutter() && x <= width() - RIGHT;
     cross.hidden = !inside;
@@ -178,6 +183,7 @@ async function main() {
     } else {
       $("fig-roles").hidden = true;
     }
+    sayRibbon();
     makeMinimap();
     drawAll();
     performance.mark("splitbrain:first");

@@ -64,6 +64,12 @@ function drawRibbon() {
     c.fillText("none", gutter() + 4, 26);
   }
 }
+function sayRibbon() { // what stands on the canvases, for those who cannot see them
+  const list = faults.map((f) => `${f.label} from ${f.from.toFixed(1)} to ${f.to === null ? "the end" : f.to.toFixed(1) + " s"}`);
+  $("ribbon").setAttribute("aria-label", list.length ? "Faults in force: " + list.join("; ") : "No faults");
+  const leaders = (meta.leaders || []).slice(0, 50).map(([t, node, term]) => `${node}${term === null ? "" : ` in term ${term}`} from ${t.toFixed(1)} s`);
+  $("roles").setAttribute("aria-label", leaders.length ? "Leaders: " + leaders.join("; ") : "No leader was seen");
+}
 const faultAt = (t, y) => faults.find((f) => f.from <= t && t <= f.until && y >= 15 + f.row * 25 && y < 37 + f.row * 25);
 
 // --- rate and latency, by uPlot -----------------------------------------------------------------
@@ -124,7 +130,7 @@ function point(c, x, y, outcome, r) {
   }
 }
 
-const POINTS = 3000; // drawn one by one, at most; beyond, the quantiles say it
+const POINTS = 2000; // drawn one by one, at most; beyond, the quantiles say it
 let chartedOps = null; // once they are unpacked
 function points(u) {
   const ops = chartedOps;
@@ -155,7 +161,7 @@ function chart(id, height, series, data, more) {
     cursor: { show: false }, focus: { alpha: 1 },
     scales: { x: { time: false, auto: false, range: () => [view.from, view.to] }, y: more.y },
     axes: [
-      { ...axis, show: more.x, size: 24, gap: 4, values: (_, v) => secondsOf(v) },
+      { ...axis, show: more.x, size: 24, gap: 4, space: 95, values: (_, v) => secondsOf(v) },
       { ...axis, size: gutter, gap: 6, space: 26, values: more.values, ...(more.splits ? { splits: more.splits, filter: (_, v) => v } : {}) },
     ],
     series: [{}, ...series],
@@ -174,19 +180,34 @@ function chart(id, height, series, data, more) {
     },
   }, data, $(id));
   $(id).setAttribute("aria-hidden", "true");
-  let drawn = 0, ordered = false;
+  let drawn = 0;
   drawers.push(() => {
-    if (ordered !== axis.order) {
-      ordered = axis.order;
-      u.setData([data[0].map(warp), ...data.slice(1)], false);
-    }
     if (drawn !== width()) {
       drawn = width();
       u.setSize({ width: drawn, height });
     }
+    u.setData(inSight(data, more.stepped), false);
     u.setScale("x", { min: view.from, max: view.to });
     u.redraw(true, true); // colours may have changed with the scheme
   });
+}
+// The part of a chart's data that can be seen, cut at the view's edges: a dashed line that goes on for
+// a hundred widths beyond them costs more than all the rest.
+const warped = new Map();
+function inSight(data, stepped) {
+  if (axis.order && !warped.has(data)) warped.set(data, data[0].map((t) => warp(t)));
+  const xs = axis.order ? warped.get(data) : data[0], edge = (view.to - view.from) * 0.01;
+  const low = Math.max(lowerBound(xs, view.from - edge) - 1, 0), past = Math.min(lowerBound(xs, view.to + edge) + 1, xs.length);
+  const out = [xs.slice(low, past), ...data.slice(1).map((ys) => ys.slice(low, past))], n = past - low;
+  if (n < 2) return out;
+  for (const [end, beside, x] of [[0, 1, Math.max(out[0][0], view.from - edge)], [n - 1, n - 2, Math.min(out[0][n - 1], view.to + edge)]]) {
+    const apart = out[0][end] - out[0][beside], part = apart ? (x - out[0][beside]) / apart : 1;
+    for (const ys of stepped ? [] : out.slice(1)) { // the latency axis is logarithmic, and so is a line on it
+      if (ys[end] > 0 && ys[beside] > 0) ys[end] = ys[beside] * (ys[end] / ys[beside]) ** part;
+    }
+    out[0][end] = x;
+  }
+  return out;
 }
 function secondsOf(values) {
   if (axis.order) return values.map((u) => unwarp(u).toFixed(3) + " s");
@@ -213,7 +234,7 @@ function makeCharts() {
     line("fail", "dashed", { paths: stepped }),
     line("info", "dotted", { paths: stepped, width: 2 }),
   ], [left, bins.ok, bins.fail, bins.info], {
-    x: false, y: { range: () => [0, most * 1.06] }, values: (_, v) => v.map((n) => n.toLocaleString("en")),
+    x: false, stepped: true, y: { range: () => [0, most * 1.06] }, values: (_, v) => v.map((n) => n.toLocaleString("en")),
   });
   const low = Math.max(bins.least_ms, 1e-3) * 0.7, high = Math.max(bins.most_ms * 1.6, low * 10);
   const decades = [];

@@ -1,7 +1,7 @@
 // Operations on a canvas, in lanes. Few are drawn one by one; where there are many, the pyramid of
 // worst outcomes is drawn instead.
 
-const DIRECT = 4000; // operations drawn one by one, at most
+const DIRECT = 3000; // operations drawn one by one, at most
 
 function makeTimeline(ops) {
   const canvas = $("lanes"), TOP = 16, BOTTOM = 24;
@@ -46,7 +46,8 @@ function makeTimeline(ops) {
     if (!levels) levels = pyramid(ops, sorted);
     const lanes = sorted.lanes, w = Math.round(plotWidth()), per = (view.to - view.from) / w;
     const level = levels.findLast((l) => (whole.to - whole.from) / l.size <= per) || levels[0];
-    const rows = 6; // ok fills the middle two, fail the outer two, info all four, one is left free
+    // Shape before colour: ok fills the middle, fail the edges, info all; of six rows one is left free.
+    const rows = tall >= 6 ? 6 : 3, middle = tall >= 6 ? [2, 3] : [1], edges = tall >= 6 ? [1, 4] : [0, 2];
     if (!image || image.width !== w || image.height !== lanes * rows) {
       scratch.width = w;
       scratch.height = lanes * rows;
@@ -66,8 +67,8 @@ function makeTimeline(ops) {
         for (let at = base + first[x]; at <= base + last[x]; at++) if (cells[at] > worst) worst = cells[at];
         if (!worst) continue;
         const tone = tones[worst];
-        if (worst !== FAIL) pixels[p + 2 * w] = pixels[p + 3 * w] = tone;
-        if (worst !== OK) pixels[p + w] = pixels[p + 4 * w] = tone;
+        if (worst !== FAIL) for (const row of middle) pixels[p + row * w] = tone;
+        if (worst !== OK) for (const row of edges) pixels[p + row * w] = tone;
       }
     }
     scratch.getContext("2d").putImageData(image, 0, 0);

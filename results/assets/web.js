@@ -13,7 +13,7 @@ const form = $("filters"), compare = $("compare"), only = $("only");
 const chosen = []; // at most two, the latest ones; kept while the list is searched
 let at = -1;
 
-const rows = () => [...document.querySelectorAll("#found tbody tr")];
+const rows = () => [...document.querySelectorAll("#listed tbody tr")];
 
 function address() {
   const fields = new URLSearchParams();
@@ -27,13 +27,13 @@ async function show(url) {
   const mine = ++asked;
   const answer = await fetch(url, { credentials: "same-origin" }).catch(() => null); // the server may be gone
   if (!answer || mine !== asked) return;
-  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("found");
+  const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("listed");
   if (!fresh || mine !== asked) return;
-  const held = document.activeElement && document.activeElement.closest("#found tr");
+  const held = document.activeElement && document.activeElement.closest("#listed tr");
   const index = held ? rows().indexOf(held) : -1;
   const field = held ? document.activeElement.className || document.activeElement.name : "";
-  $("found").replaceChildren(...fresh.childNodes);
-  for (const box of document.querySelectorAll("#found input[name=r]")) box.checked = chosen.includes(box.value);
+  $("listed").replaceChildren(...fresh.childNodes);
+  for (const box of document.querySelectorAll("#listed input[name=r]")) box.checked = chosen.includes(box.value);
   if (index >= 0 && rows()[index]) {
     const again = [...rows()[index].querySelectorAll("a, input")].find((x) => (x.className || x.name) === field);
     if (again) again.focus();
@@ -47,8 +47,12 @@ function choose(box) {
   if (!box.checked && known >= 0) chosen.splice(known, 1);
   while (chosen.length > 2) {
     const gone = chosen.shift();
-    for (const other of document.querySelectorAll("#found input[name=r]")) if (other.value === gone) other.checked = false;
+    for (const other of document.querySelectorAll("#listed input[name=r]")) if (other.value === gone) other.checked = false;
   }
+  tell();
+}
+
+function tell() {
   const button = compare.querySelector("button");
   button.disabled = chosen.length !== 2;
   button.textContent = chosen.length === 1 ? "Choose one more" : "Compare two";
@@ -72,7 +76,7 @@ if (form) {
   const later = (ms) => {
     clearTimeout(timer);
     timer = setTimeout(() => {
-      if (!$("found")) return location.assign(address());
+      if (!$("listed")) return location.assign(address());
       history.replaceState(null, "", address());
       show(address());
     }, ms);
@@ -85,7 +89,8 @@ if (form) {
 if (compare) {
   compare.addEventListener("submit", (e) => { e.preventDefault(); if (chosen.length === 2) location.assign(compareAddress()); });
   document.addEventListener("change", (e) => { if (e.target.name === "r") choose(e.target); });
-  for (const box of document.querySelectorAll("#found input[name=r]:checked")) choose(box);
+  for (const box of document.querySelectorAll("#listed input[name=r]:checked")) choose(box);
+  tell();
   setInterval(() => { // what goes on changes
     if (!document.hidden && document.querySelector("tr[data-state=running]")) show(location.pathname + location.search);
   }, 5000);
@@ -104,7 +109,7 @@ document.addEventListener("keydown", (e) => {
   if (typing) return;
   const search = form && form.elements.q;
   if (e.key === "/" && search) { e.preventDefault(); search.focus(); search.select(); }
-  if (!$("found")) return;
+  if (!$("listed")) return;
   const last = rows().length - 1;
   if (e.key === "j" && last >= 0) mark(Math.min(at + 1, last));
   if (e.key === "k" && last >= 0) mark(Math.max(at - 1, 0));

@@ -8,6 +8,7 @@ imported before a form is used.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cached_property
 from importlib import import_module
@@ -85,6 +86,14 @@ class Source:
 
         return read_run(self.folder)
 
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """Spec and results, whichever there are, in one; of a bare history nothing."""
+        from results.rundir import read_object
+
+        both = [read_object(self.folder / f"{name}.json") or {} for name in ("spec", "results")]
+        return {k: v for values in both for k, v in values.items() if v is not None}
+
     @property
     def name(self) -> str:
         """What a file is called that was made of it: `etcd-register-x7we36`, or the history's own name."""
@@ -92,9 +101,8 @@ class Source:
             return self.path.name.partition(".")[0] or "history"
         from results.rundir import run_id
 
-        return "-".join(
-            str(x) for x in (self.run.said("system"), self.run.said("workload"), run_id(self.path)) if x
-        )
+        about = (self.about.get("system"), self.about.get("workload"), run_id(self.path))
+        return "-".join(re.sub(r"[^\w.-]+", "_", str(x)) for x in about if x)
 
     def needed(self) -> Path:
         """The history. Raises: UsageError when there is none."""
@@ -105,7 +113,7 @@ class Source:
         return self.history
 
 
-def summary(run: Run) -> dict[str, Any]:
+def summary(source: Source) -> dict[str, Any]:
     """What a run was, in a few words that go with every form that has room for them; no key without a value."""
     named = (
         "system",
@@ -119,4 +127,4 @@ def summary(run: Run) -> dict[str, Any]:
         "reason",
         "command",
     )
-    return {name: run.said(name) for name in named if run.said(name) is not None}
+    return {name: source.about[name] for name in named if source.about.get(name) is not None}

@@ -39,7 +39,7 @@ _types: Final[dict[str, Any]] = {
 
 def write(source: Source, path: Path) -> None:
     """Write the operations of a source. Raises: like `operations`."""
-    about = msgspec.json.encode(summary(source.run)) if source.run_dir is not None else b"{}"
+    about = msgspec.json.encode(summary(source))
     schema = pa.schema(list(_types.items()), metadata={b"splitbrain": about})
     rows = operations(source.needed())
     with pq.ParquetWriter(path, schema, compression="zstd") as out:

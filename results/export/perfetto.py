@@ -11,10 +11,11 @@ across each other, which slices of a track may not; those have further tracks.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
 
 from results.export import Source, summary
 from results.export.operations import Operation, operations
@@ -37,15 +38,15 @@ _Event = dict[str, Any]
 def write(source: Source, path: Path) -> None:
     """Write the trace of a run, or of a history. Raises: like `operations`."""
     run = source.run
-    with path.open("w", encoding="utf-8", errors="replace") as file:
-        file.write('{"displayTimeUnit":"ms","otherData":')
-        file.write(json.dumps({k: plain(v, _chars) for k, v in summary(run).items()}))
-        file.write(',"traceEvents":[\n')
-        between = ""
+    encode = msgspec.json.Encoder().encode
+    with path.open("wb", buffering=1 << 20) as file:
+        about = {k: plain(v, _chars) for k, v in summary(source).items()}
+        file.write(b'{"displayTimeUnit":"ms","otherData":%b,"traceEvents":[\n' % encode(about))
+        between = b""
         for event in _events(source, run):
-            file.write(between + json.dumps(event))
-            between = ",\n"
-        file.write("\n]}\n")
+            file.write(between + encode(event))
+            between = b",\n"
+        file.write(b"\n]}\n")
 
 
 def _events(source: Source, run: Run) -> Iterator[_Event]:

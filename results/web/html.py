@@ -8,7 +8,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from results.index import Row
-from results.report_html import NONE, esc, shape
+from results.report_html import NONE, esc, shape, shapes
 
 _tabs: Final = (("/", "Runs"), ("/trends", "Trends"), ("/campaigns", "Campaigns"))
 _words: Final = {"running": "in progress", "cut": "cut off", "unfinished": "unfinished"}
@@ -30,7 +30,7 @@ def frame(title: str, body: str, *, tab: str = "", script: str = "", wide: bool 
         '<link rel="icon" href="/assets/icon.svg" type="image/svg+xml">'
         '<link rel="stylesheet" href="/assets/report.css"><link rel="stylesheet" href="/assets/web.css">'
         f"{scripts}</head><body{' class=wide' if wide else ''}>"
-        '<a class="skip" href="#content">Skip to the content</a>'
+        f'{shapes()}<a class="skip" href="#content">Skip to the content</a>'
         f'<header class="top"><a class="mark" href="/">splitbrain</a><nav aria-label="Pages">{tabs}</nav></header>'
         f'<main id="content" tabindex="-1">{body}</main></body></html>'
     )

@@ -188,7 +188,9 @@ class Hub:
         with watcher.lock:
             watcher.poll_now_and_then()
             data = watcher.snapshot(since, alive=alive)
-        if (watcher.path / "results.json").exists():
+        if (watcher.path / "results.json").exists() and (
+            not alive or (watcher.path / "report.html").exists()  # which is written last
+        ):
             return "over", data
         if not watcher.path.exists():
             return "gone", data

@@ -61,10 +61,10 @@ def runs_page(found: Found, asked: Query, root: Path, state_of: StateOf) -> str:
         )
     body = (
         '<section class="list" aria-label="Runs"><div class="bar-top"><h1 class="title">Runs</h1>'
-        '<form id="compare" action="/compare" class="compare"><button disabled data-needs="2">Compare two'
+        '<form id="compare" action="/compare" class="compare"><button>Compare two'
         "</button></form>"
         f"</div>{filters(found, asked)}<div"
-        f" id=found>{_table(found, asked, base, state_of)}{_pager(found, base)}</div>"
+        f" id=listed>{_table(found, asked, base, state_of)}{_pager(found, base)}</div>"
         '<p class="keys-help scripted"><kbd>/</kbd> search <kbd>j</kbd><kbd>k</kbd> next, previous'
         " <kbd>Enter</kbd> open <kbd>x</kbd> choose <kbd>c</kbd> compare</p></section>"
     )
@@ -194,7 +194,7 @@ def run_page(row: Row, state: str, files: Sequence[tuple[str, int]], before: Row
         f"<summary>{plural(len(files), 'file')}</summary>"
         f"<ul>{listed}</ul></details></div></div>"
     )
-    if row.verdict is None and state in ("running", "cut"):
+    if state in ("running", "cut"):
         return frame(name_of(row), head + live_part(row, state), tab="Runs", script="live.js")
     if "report.html" in names:
         body = (
@@ -243,12 +243,12 @@ def live_part(row: Row, state: str) -> str:
     )
 
 
-def campaigns_page(nights: Sequence[Mapping[str, Any]]) -> str:
+def campaigns_page(nights: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """The nights of campaigns, the latest first. Each has `name`, `night`, `page` (or None), `verdict`, `reason`."""
     if not nights:
         body = (
-            '<section><h1 class="title">No campaigns yet</h1><p class="reason">A campaign is many runs by night;'
-            " its nights are listed here when their folder is below the one that is served.</p></section>"
+            f'<section><h1 class="title">No campaigns yet</h1><p class="reason">{esc(folder)} holds none. A campaign is'
+            " many runs by night; <code>splitbrain campaign run</code> starts one.</p></section>"
         )
         return frame("Campaigns", body, tab="Campaigns")
     rows = []

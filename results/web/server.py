@@ -60,10 +60,11 @@ _assets: Final = {
 
 
 class Site:
-    """What is served: a root of runs, and whether a run is alive as `goes_on` says."""
+    """What is served: a root of runs, one of campaigns, and whether a run is alive as `goes_on` says."""
 
-    def __init__(self, root: Path, goes_on: Callable[[Path], bool]) -> None:
+    def __init__(self, root: Path, goes_on: Callable[[Path], bool], campaigns: Path | None = None) -> None:
         self.root = root
+        self.campaigns = root if campaigns is None else campaigns
         self.goes_on = goes_on
         self.hub = Hub(goes_on)
         self._lock = threading.Lock()
@@ -128,7 +129,11 @@ class Server(ThreadingHTTPServer):
         if not self._places.acquire(blocking=False):
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread was started: its place is free again
+            self._places.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -281,7 +286,10 @@ class Handler(BaseHTTPRequestHandler):
         row, path = self.site.run(parts)
         listed = sorted(files.listing(path), key=lambda item: (item[0].count("/"), item[0]))
         before = browse.before(self.site.root, row)
-        self._page(pages.run_page(row, self.site.state(row), listed, before))
+        state = self.site.state(row)
+        if not any(name == "report.html" for name, _ in listed) and self.site.goes_on(path):
+            state = "running"  # there may be results already: its report is being written
+        self._page(pages.run_page(row, state, listed, before))
 
     def _file(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
         self.site.run(parts[:2])
@@ -301,12 +309,12 @@ class Handler(BaseHTTPRequestHandler):
         self._page(trends_page(browse.trend(self.site.root, asked), facets, asked))
 
     def _campaigns(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
-        self._page(pages.campaigns_page(campaigns.nights(self.site.root)))
+        self._page(pages.campaigns_page(campaigns.nights(self.site.campaigns), self.site.campaigns))
 
     def _campaign(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
-        if len(parts) < 3 or not campaigns.is_night(self.site.root, parts[:2]):
+        if len(parts) < 3 or not campaigns.is_night(self.site.campaigns, parts[:2]):
             raise Absent
-        self._send_file(self.site.root, parts, page=parts[-1] in ("index.html", "report.html"))
+        self._send_file(self.site.campaigns, parts, page=parts[-1] in ("index.html", "report.html"))
 
     def _latest(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
         root = self.site.root.resolve()

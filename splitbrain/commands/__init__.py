@@ -8,11 +8,34 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from typer.models import CommandInfo
 
-MODULES: Final = ("run", "judge", "replay", "export", "nodes", "campaign", "catalogue", "bugs", "serve")
+MODULES: Final = (
+    "run",
+    "judge",
+    "replay",
+    "export",
+    "nodes",
+    "campaign",
+    "catalogue",
+    "bugs",
+    "serve",
+    "shells",
+)
 # As a newcomer needs them; `--help` lists them so. One that is not here stands behind them.
 _ORDER: Final = (
     *("run", "check", "show", "open", "report", "replay", "diff", "export", "logs", "exec", "heal"),
-    *("serve", "campaign", "list", "systems", "workloads", "faults", "doctor", "fetch", "new", "bugs"),
+    *(
+        "serve",
+        "campaign",
+        "list",
+        "systems",
+        "workloads",
+        "faults",
+        "doctor",
+        "fetch",
+        "new",
+        "bugs",
+        "completion",
+    ),
 )
 
 

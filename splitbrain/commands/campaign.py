@@ -51,7 +51,7 @@ def run(
     from splitbrain.campaign import markdown, runner
     from splitbrain.campaign.places import Here, Places
     from splitbrain.campaign.spec import read
-    from splitbrain.told import step_summary
+    from splitbrain.told import announce, of_a_night, step_summary
 
     asked = read(file)
     part = _shard(shard, seed, asked)
@@ -82,6 +82,7 @@ def run(
         finally:
             show.close()
     step_summary(markdown.summary(told))
+    announce(of_a_night(told))
     _tell(told, night, json=json)
     return int(told["exit"])
 

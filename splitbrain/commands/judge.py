@@ -41,6 +41,7 @@ def check(
     from splitbrain.card import print_anomalies, print_card, print_error
     from splitbrain.progress import Progress
     from splitbrain.runner import check as check_again
+    from splitbrain.told import Telling
 
     path = Path(target)
     if not path.is_file() and not target.endswith(HISTORIES):
@@ -56,6 +57,9 @@ def check(
             keyed=keyed,
             progress=progress.note,
         )
+    telling = Telling(None, 1, results)
+    telling.add(results)
+    telling.end()
     if json:
         print_json(results)
     else:

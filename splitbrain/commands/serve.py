@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from splitbrain.commands.app import RUNS, Json, app, find
+from splitbrain.commands.campaign import CAMPAIGNS
 from splitbrain.talk import console, print_json
 
 
@@ -35,8 +36,11 @@ def diff(
 @app.command()
 def serve(
     runs: Annotated[
-        Path, typer.Option("--runs", metavar="DIR", help="The folder that holds the runs, and campaigns.")
+        Path, typer.Option("--runs", metavar="DIR", help="The folder that holds the runs.")
     ] = RUNS,
+    campaigns: Annotated[
+        Path, typer.Option("--campaigns", metavar="DIR", help="The folder that holds the campaigns.")
+    ] = CAMPAIGNS,
     bind: Annotated[
         str, typer.Option(metavar="ADDRESS", help="Where to listen; elsewhere than here a token is needed.")
     ] = "127.0.0.1",
@@ -53,4 +57,4 @@ def serve(
     """Browse runs: search, compare, trends, and what goes on, in a browser."""
     from splitbrain.serving import serve_forever
 
-    return serve_forever(runs, bind, port, token)
+    return serve_forever(runs, campaigns, bind, port, token)

@@ -132,6 +132,24 @@ def test_the_script_runs_without_errors(browser, tmp_path, outcome):
     seen.context.close()
 
 
+@pytest.mark.parametrize("left", ["faults and nodes", "nothing"])
+def test_without_operations_nothing_breaks(browser, tmp_path, left):
+    run = make_run(tmp_path, "valid" if left == "faults and nodes" else "error", ops=300)
+    for name in ("history.jsonl", "journal.jsonl"):
+        (run / name).unlink(missing_ok=True)
+    seen = Seen(browser, write_report(run), reduced_motion="reduce").ready()
+    seen.page.evaluate("splitbrain.goTo(0.5)")
+    assert seen.page.locator("#plots").count() == (left != "nothing")
+    if left != "nothing":
+        seen.page.focus("#plots")
+        for key in ("+", "ArrowRight", "Shift+ArrowRight", "n", "/", "Enter", "0"):
+            seen.page.keyboard.press(key)
+        assert seen.page.is_hidden("#fig-lanes")
+        assert seen.page.is_visible("#chosen")
+    seen.settled().sound()
+    seen.context.close()
+
+
 def test_many_operations_are_drawn_from_the_pyramid_and_few_rows_exist(page):
     assert page.page.get_attribute("#lanes", "data-drawn") == "pyramid"
     assert page.seen() == 6000

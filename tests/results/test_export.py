@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from harness.core.errors import HistoryError, UsageError
+from harness.core.errors import HistoryError, InfrastructureError, UsageError
 from results.export import FORMS, Form
-from splitbrain.exporting import export
+from splitbrain.exporting import export, form_of
 from splitbrain.runner import check
-from tests.splitbrain.helpers import command
+from tests.splitbrain.helpers import ROOT, command
 
 KEPT = Path(__file__).resolve().parents[1] / "data" / "format-1"
 BY_NAME = {form.name: form for form in FORMS}
@@ -204,17 +204,46 @@ def test_a_history_that_breaks_the_format_is_refused_with_its_line(tmp_path: Pat
     assert not (tmp_path / "out").exists()
 
 
+def test_jepsens_histories_are_exported_too(tmp_path: Path) -> None:
+    path = tmp_path / "history.edn"
+    path.write_text(
+        "{:process 0, :type :invoke, :f :write, :value [:x 1]}\n; a word\n"
+        "{:process 0, :type :ok, :f :write, :value [:x 1]}\n{:process 1, :type :ok, :f :read, :value [:x 1]}\n"
+    )
+    with pytest.raises(HistoryError, match=r"history\.edn, line 4: process 1 completes read .ok. without"):
+        export(path, BY_NAME["csv"], tmp_path / "out", keyed=True)
+    path.write_text("\n".join(path.read_text().splitlines()[:3]))
+    export(path, BY_NAME["csv"], tmp_path / "out", keyed=True)
+    (row,) = csv.DictReader((tmp_path / "out").read_text().splitlines())
+    assert (row["key"], row["value"], row["outcome"]) == ('"x"', "1", "ok")
+    with pytest.raises(UsageError, match="has this form already"):
+        export(path, BY_NAME["jepsen"], tmp_path / "out")
+
+
 def test_from_the_shell(run: Path, tmp_path: Path) -> None:
     done = command("export", "fjegfk", "--csv", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith('"invoke","complete"')
-    done = command("export", "fjegfk", "--csv", "--out", ".", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "expected a file, such as etcd-register-fjegfk.csv" in done.stderr
-    done = command("export", "fjegfk", "--csv", "--junit", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "one form, and was given --csv and --junit" in done.stderr
+    done = command("export", "fjegfk", "--bundle", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "etcd-register-fjegfk.tar.gz\n")
+
+
+def test_a_reader_that_goes_early_is_no_failure(tmp_path: Path) -> None:
+    events = [op(0, kind, "write", "x" * 100) for _ in range(2000) for kind in ("invoke", "ok")]
+    path = write(tmp_path / "long.jsonl", *events)
+    argv = [sys.executable, "-P", "-m", "splitbrain", "export", str(path), "--csv"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b'"invoke"')
+        process.stdout.close()
+        assert process.wait(60) == 0
+
+
+def test_requests_that_cannot_be_met(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected a file, such as .*etcd-register-fjegfk\.csv"):
+        export(run, BY_NAME["csv"], tmp_path)
+    with pytest.raises(UsageError, match="one form, and was given --csv and --junit"):
+        form_of({"csv": True, "junit": True})
     (tmp_path / "file").touch()
-    done = command("export", "fjegfk", "--csv", "--out", "file/x.csv", cwd=tmp_path)
-    assert done.returncode == 4
-    assert "choose another file with --out" in done.stderr
+    with pytest.raises(InfrastructureError, match="choose another file with --out"):
+        export(run, BY_NAME["csv"], tmp_path / "file" / "x.csv")

@@ -11,9 +11,10 @@ import pytest
 
 from results.report import write_report
 from tests.results.synth import S, make_run
-from tests.results.test_browser import CHROMIUM, attribute, driven, sound
+from tests.results.test_browser import Seen, browser
 from tests.results.test_report import HOSTILE, Page
 
+__all__ = ["browser"]  # the fixture
 HUGE: Final = 10_000_000
 CONTENTS: Final = {
     "script": HOSTILE,
@@ -169,41 +170,65 @@ def test_ten_megabytes_are_cut_and_their_length_is_said(tmp_path: Path, place: s
         assert "after" in page.text
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (the Debian package `chromium`) on PATH")
-def test_nothing_runs_nothing_breaks_and_links_lead_where_they_say(tmp_path: Path) -> None:
+def test_nothing_runs_nothing_breaks_and_links_lead_where_they_say(browser: Any, tmp_path: Path) -> None:
     contents = {
         **CONTENTS,
         "long": "z" * 5000,
         "rtl": "\u05e9\u05dc\u05d5\u05dd \u0645\u0631\u062d\u0628\u0627 " * 20,
     }
-    document = driven(
-        write_report(hostile_run(tmp_path, contents)),
-        """
-        const mark = (name, value) => document.documentElement.setAttribute("data-" + name, value);
-        document.querySelectorAll("details").forEach((d) => (d.open = true));
-        const page = document.documentElement;
-        mark("wide", page.scrollWidth - page.clientWidth);
-        const term = document.querySelector(".term"), said = document.getElementById("tip");
-        term.dispatchEvent(new FocusEvent("focus"));
-        mark("term", !said.hidden && said.textContent.length > 20 && !term.title);
-        document.querySelectorAll("details").forEach((d) => (d.open = false));
-        const log = document.querySelector("details.log");
-        document.querySelector("[data-logs-at]").click();
-        setTimeout(() => {
-          mark("log", log.open && log.querySelector(".chosen") !== null);
-          mark("log-time", document.getElementById("log-time").textContent);
-          const made = "main img, main iframe, main script, main [onload], main [onerror]";
-          mark("tags", document.querySelectorAll(made).length);
-          document.querySelector("#logs [data-seconds]").click();
-          mark("moved", document.getElementById("log-time").textContent);
-        }, 200);
-        """,
-    )
-    sound(document)
-    assert attribute(document, "data-owned") is None
-    assert attribute(document, "data-tags") == "0"
-    assert int(attribute(document, "data-wide") or "999") <= 0
-    assert attribute(document, "data-term") == "true"
-    assert attribute(document, "data-log") == "true"
-    assert attribute(document, "data-log-time") == "at 0.025 s"
-    assert attribute(document, "data-moved") == "at 0.020 s"
+    seen = Seen(browser, write_report(hostile_run(tmp_path, contents)), reduced_motion="reduce").ready()
+    page = seen.page
+    for wide in (1280, 400):
+        page.set_viewport_size({"width": wide, "height": 900})
+        page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+        assert (
+            page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        )
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = false))")
+    made = "main img, main iframe, main script, main [onload], main [onerror], main [onclick]"
+    assert page.locator(made).count() == 0
+    page.locator("[data-logs-at]").first.click()
+    assert page.text_content("#log-time") == "at 0.025 s"
+    log = page.locator("details.log").first
+    assert log.get_attribute("open") is not None
+    assert log.locator(".chosen").is_visible()
+    log.locator("[data-seconds]").first.click()  # a time beside a line leads to the plots, and selects it
+    assert page.text_content("#log-time") == "at 0.020 s"
+    seen.sound()
+    seen.context.close()
+
+
+def test_terms_tell_what_they_mean_to_a_pointer_and_to_the_keyboard(browser: Any, tmp_path: Path) -> None:
+    seen = Seen(browser, write_report(make_run(tmp_path, "invalid", ops=300))).ready()
+    lag = seen.page.locator(".term", has_text="Stamp lag p99")
+    lag.focus()
+    assert "How late the harness itself woke up" in (seen.page.text_content("#tip") or "")
+    seen.page.keyboard.press("Escape")
+    assert seen.page.is_hidden("#tip")
+    lag.hover()
+    assert seen.page.is_visible("#tip")
+    seen.sound()
+    seen.context.close()
+
+
+def test_logs_follow_the_selected_time_and_stay_in_place(browser: Any, tmp_path: Path) -> None:
+    run = make_run(tmp_path, "invalid", ops=600)
+    (run / "logs" / "n1" / "etcd.log").write_text("".join(f"line {i:04}\n" for i in range(200)))
+    noted = [{"time": i * S // 10, "logs": {"n1/etcd.log": i * 100}} for i in range(21)]
+    (run / "monitor.jsonl").write_text("".join(json.dumps(x) + "\n" for x in noted))
+    seen = Seen(browser, write_report(run), reduced_motion="reduce").ready()
+    log = seen.page.locator("details.log").first
+    log.locator("summary").click()
+    for t, line in ((1.55, "line 0149"), (0.2, "line 0019")):
+        seen.page.evaluate("(t) => window.splitbrain.goTo(t)", t)
+        assert line in (log.locator(".chosen").text_content() or "")
+        inside = """(pre) => {
+          const all = pre.getBoundingClientRect(), one = pre.querySelector(".chosen").getBoundingClientRect();
+          return one.top >= all.top - 1 && one.bottom <= all.bottom + 1;
+        }"""
+        assert log.locator("pre").evaluate(inside)
+    seen.page.evaluate("(t) => window.splitbrain.goTo(t)", 0.0)
+    assert log.locator(".now").text_content() == "nothing written yet"
+    seen.sound()
+    seen.context.close()

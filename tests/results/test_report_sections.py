@@ -212,6 +212,21 @@ def test_a_lost_element_has_its_life_told(tmp_path: Path) -> None:
     assert kinds == ["sent", "acknowledged", "seen", "missing"]
 
 
+def test_an_id_that_was_handed_out_twice_says_to_whom(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "invalid", ops=60)
+    history(
+        run,
+        (0.01, 0.02, 1, "generate", None, None, 7, "ok", "n1"),
+        (0.03, 0.04, 2, "generate", None, None, 8, "ok", "n1"),
+        (0.05, 0.06, 3, "generate", None, None, 7, "ok", "n2"),
+    )
+    violation(run, "unique-ids", "duplicate", None, window(run, (0, 1), (4, 5)), "7 was handed out twice")
+    path = write_report(run)
+    text = part(Page(path), "anomalies")
+    assert "handed out 0.020 s 1 n1 generate → 7 handed out 0.060 s 3 n2 generate → 7" in text
+    assert answers(path)["violated"] == "unique-ids"
+
+
 def test_holders_stand_side_by_side_where_they_overlap(tmp_path: Path) -> None:
     run = make_run(tmp_path, "invalid", ops=60)
     history(
@@ -226,8 +241,8 @@ def test_holders_stand_side_by_side_where_they_overlap(tmp_path: Path) -> None:
     page = Page(write_report(run))
     text = part(page, "anomalies")
     assert "Holders side by side" in text
-    assert "n1 · 1, token 6" in text
-    assert "n2 · 2, token 7" in text
+    assert "n1 · process 1, token 6" in text
+    assert "n2 · process 2, token 7" in text
     assert "both at work at once for 30 ms, from 0.040 s" in text
     rows = page.source[page.source.index('<table class="sides">') :].split("<tr>")[2:]
     # The first holder's column is the second cell, the other's the third.
@@ -359,6 +374,21 @@ def test_the_kept_report_of_a_real_violation_answers_them() -> None:
         " --expect invalid",
     }
     assert EXAMPLE.stat().st_size < 500_000
+
+
+def test_a_fault_that_is_just_over_is_named_too(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "invalid", ops=60)
+    history(
+        run,
+        (0.2, 0.21, 1, "write", "k", 1, 1, "ok", "n1"),
+        (0.205, 0.209, 2, "read", "k", None, 2, "ok", "n1"),
+    )
+    violation(run, "linearizable", "never-written", "k", window(run, (0, 3), (1, 2)), "2 was never written")
+    path = write_report(run)
+    under = answers(path)["under"]
+    assert "partition f1, over 92 ms before: n1" in under
+    assert "kill and restart f2, over 20 ms before: etcd on n2, the leader, killed with SIGKILL" in under
+    assert "faults just over partition f1, 92 ms before" in part(Page(path), "anomalies")
 
 
 def test_a_violation_in_logs_names_no_operation_and_says_so(tmp_path: Path) -> None:

@@ -81,9 +81,8 @@ def test_slips(cluster: LiveCluster) -> None:
         one.call("wirte", "k", 1)
     with pytest.raises(UsageError, match="did you mean 'linearizable'"):
         cluster.check("linearisable")
-    cluster.client("n1")
     with pytest.raises(UsageError, match="4 clients already"):
-        cluster.client("n1")
+        print([cluster.client("n1") for _ in range(5)])
     with pytest.raises(UsageError, match="no load but the test's own"):
         flags({"time_s": 5}, Path())
 
@@ -126,6 +125,9 @@ def test_long(cluster):
     with cluster.fault("partition"):
         print("in force", flush=True)
         time.sleep(600)
+
+@pytest.mark.consensus(system="etcd", faults="partition", seed=1, time_s=300)
+def test_run(): pass
 """
 
 
@@ -157,6 +159,36 @@ def test_what_a_test_by_hand_did_not_look_for_fails_it_all_the_same(tmp_path: Pa
     assert "finding etcd/linearizable/stale-read/read+write/partition" in told
 
 
+def await_file(path: Path, text: str) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() or text not in path.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_whatever_ends_the_session_its_run_heals_and_is_judged(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with start(tmp_path, "-k", "test_run") as pytest_:
+        folder = tmp_path / "runs" / "etcd-register"
+        deadline = time.monotonic() + 60
+        while not folder.exists() or not list(folder.glob("*/faults.jsonl")):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        (run_dir,) = folder.iterdir()
+        await_file(run_dir / "faults.jsonl", '"applied"')
+        os.kill(pytest_.pid, number)
+        told, _ = pytest_.communicate(timeout=120)
+        assert number == signal.SIGKILL or "KeyboardInterrupt" in told
+    await_file(run_dir / "results.json", "}")
+    found = json.loads((run_dir / "results.json").read_text())
+    assert (found["interrupted"], found["error"]) == (True, None)
+    assert found["checks"]["linearizable"]["verdict"] == "valid"
+    events = [e["event"] for e in lines(run_dir / "faults.jsonl") if "event" in e]
+    assert events.count("plan") == events.count("undone")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_whatever_ends_the_session_the_cluster_is_healed(tmp_path: Path, number: signal.Signals) -> None:
     with start(tmp_path, "-k", "long") as pytest_:
@@ -166,10 +198,7 @@ def test_whatever_ends_the_session_the_cluster_is_healed(tmp_path: Path, number:
         os.kill(pytest_.pid, number)
         pytest_.stdout.read()
     (run_dir,) = (tmp_path / "runs" / "etcd-register").iterdir()
-    deadline = time.monotonic() + 60
-    while not (run_dir / "results.json").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    await_file(run_dir / "results.json", "}")
     events = [e["event"] for e in lines(run_dir / "faults.jsonl") if "event" in e]
     assert events.count("plan") == events.count("undone") == 1
     assert json.loads((run_dir / "results.json").read_text())["error"] is None

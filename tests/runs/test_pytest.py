@@ -2,6 +2,7 @@
 README says. The environment sees the libraries of ours, so that nothing is downloaded; splitbrain is installed into it
 from this checkout, with its entry points."""
 
+import json
 import os
 import re
 import shutil
@@ -87,3 +88,19 @@ def test_a_service_that_breaks_its_promise_fails_in_few_lines(project: Path) -> 
     assert len(told) <= 15
     assert told[0].startswith("splitbrain: INVALID: counter-service 1.0")
     assert any(line.startswith("finding counter-service/counter/too-low/") for line in told)
+    known = (
+        '[[known]]\nsignature = "counter-service/counter/*"\nreason = "on purpose"\nexpires = 2099-12-31\n'
+    )
+    (project / "splitbrain-baseline.toml").write_text(known)
+    words = (
+        "tests/test_sloppy.py",
+        "-k",
+        "counts_for_itself",
+        "--splitbrain-baseline=splitbrain-baseline.toml",
+    )
+    again = run_pytest(project, *words, "--splitbrain-out=known")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "itself_is_found: known until 2099-12-31: counter-service/counter/* (on purpose)" in again.stdout
+    (path,) = project.glob("known/*-counter/*/results.json")
+    found = json.loads(path.read_text())
+    assert (found["verdict"], found["baseline"]["verdict"]) == ("invalid", "valid")

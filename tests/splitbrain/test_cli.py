@@ -228,3 +228,27 @@ def test_a_real_run_that_is_interrupted(tmp_path: Path, name: str) -> None:
     assert json.loads((run_dir / "results.json").read_text()) == found
     run_id = run_dir.name.rpartition("-")[2]
     assert [group for group in cgroup.leftovers() if run_id in group.name] == []
+
+
+@pytest.mark.parametrize(("command", "code"), [("list", 0), ("check", 4)])
+def test_a_reader_that_has_left_is_no_violation(tmp_path: Path, command: str, code: int) -> None:
+    history = tmp_path / "h.jsonl"
+    history.write_text(
+        '{"index":0,"time":1,"process":1,"type":"invoke","f":"write","key":"k","value":1}\n'
+        '{"index":1,"time":2,"process":1,"type":"ok","f":"write","key":"k","value":1}\n'
+    )
+    more = [] if command == "list" else [str(history), "--model", "register"]
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "splitbrain", command, *more, "--json"],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=writing,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == code

@@ -9,7 +9,7 @@ import pytest
 
 from harness.core.results import blank, failed
 from results.markdown import summary
-from splitbrain.told import Telling, notices
+from splitbrain.told import Telling, notices, of_a_night
 from tests.splitbrain.helpers import command
 
 
@@ -29,7 +29,21 @@ def test_annotations_are_one_line_each_and_say_what_is_no_success() -> None:
     assert notices([results("invalid", expect="invalid")]) == []
     assert "none was found" in notices([results("valid", expect="invalid")])[0]
     many = notices([results("invalid")] * 30)
-    assert (len(many), many[-1]) == (10, "::error title=splitbrain::and 21 more runs like these")
+    assert (len(many), many[-1]) == (10, "::error title=splitbrain::and 21 more like these")
+
+
+def test_a_night_names_what_is_new() -> None:
+    new = {"status": "new", "signature": "etcd/linearizable/x", "explanation": EVIL, "baseline": False}
+    findings = [new, {**new, "status": "known"}, {**new, "baseline": True}]
+    told = {"exit": 1, "campaign": "nightly", "reason": "1 new finding", "findings": findings}
+    first, second = of_a_night(told)
+    assert first == "::error title=splitbrain%3A campaign nightly::1 new finding"
+    assert second.startswith(
+        "::error title=splitbrain%3A campaign nightly%2C new::etcd/linearizable/x: a,b:c%25"
+    )
+    assert "\n" not in second
+    assert of_a_night({**told, "exit": 0}) == []
+    assert len(of_a_night({**told, "exit": 3, "findings": [new] * 30})) == 10
 
 
 def test_markdown_of_hostile_text_is_text() -> None:

@@ -39,5 +39,6 @@ def test_a_node_that_is_cut_off_learns_what_it_missed(cluster):
         assert two.read("visits") in (7, 17)
     with cluster.fault("kill", "n2"):
         assert one.read("visits") in (7, 17)
+    assert two.read("visits") == one.read("visits")
     verdict = cluster.check()
     assert verdict.verdict == "valid", verdict.reason

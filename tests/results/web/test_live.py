@@ -165,10 +165,13 @@ def test_a_run_is_followed_to_its_end(served, run):
     lines(run / "faults.jsonl", *plan("f1", 3))
     until(stream, lambda _, data: data["faults"])
     (run / "results.json").write_text('{"verdict": "valid", "reason": "fine"}')
+    assert [stream.event()[0] for _ in range(3)] == ["state"] * 3  # the report is still being written
+    assert "data-stream" in served.ask(f"/run/{served.path}").text
+    (run / "report.html").write_text("<!doctype html>")
     until(stream, lambda name, _: name == "over")
     assert stream.file.read() == b""
     stream.close()
-    assert "fine" in served.ask(f"/run/{served.path}").text
+    assert "<iframe" in served.ask(f"/run/{served.path}").text
 
 
 def test_a_run_that_is_killed_and_one_that_disappears(served, run):

@@ -310,6 +310,26 @@ def test_a_run_that_appears_is_broken_and_disappears(tmp_path):
         assert "No runs yet" in served.ask("/").text
 
 
+def test_links_and_pipes_in_the_place_of_a_runs_files_are_not_read(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.json").write_text(json.dumps({"verdict": "valid", "reason": SECRET, "seed": SECRET}))
+    root = tmp_path / "runs"
+    run = make_run(root, "killed", ops=200)
+    path = run.relative_to(root).as_posix()
+    for name in ("results.json", "env.json", "spec.json", "incremental.jsonl"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).symlink_to(outside / "secret.json")
+    for name in ("admission.json", "faults.jsonl", "monitor.jsonl"):
+        (run / name).unlink(missing_ok=True)
+        os.mkfifo(run / name)
+    with serving(root) as served:
+        for asked in ("/", f"/run/{path}", f"/live/{path}", f"/compare?r={path}&r={path}", "/trends"):
+            answer = served.ask(asked)
+            assert answer.status == 200
+            assert SECRET not in answer.text
+
+
 def test_an_index_that_cannot_be_used_is_said(tmp_path):
     make_run(tmp_path, "valid", ops=200)
     (tmp_path / "index.db").mkdir()
