@@ -224,7 +224,8 @@ def _canary(bug: str, plan: Plan, by_cell: Mapping[str, list[Attempt]]) -> dict[
         )
     else:
         many = f"{n} run{'s' * (n != 1)}"
-        sentence = f"the canary was not found: {bug} is a known bug, and {many} did not come upon it; the pipeline {meant}"
+        missed_it = f"{bug} is a known bug, and {many} did not come upon it"
+        sentence = f"the canary was not found: {missed_it}; the pipeline {meant}"
     return {
         "bug": bug,
         "verdict": "found" if found else "not found",
