@@ -27,7 +27,7 @@ lint: setup  ## format and check
 	@.venv/bin/ruff format . && .venv/bin/ruff check --fix . && .venv/bin/mypy && .venv/bin/lint-imports
 
 bench: setup  ## every benchmark, a table each
-	@for b in scheduler cluster_start partition packet clock checking ssh report serve pytest_plugin; do $(PY) -m benchmarks.$$b || exit 1; done
+	@for b in scheduler cluster_start partition packet clock checking ssh serve pytest_plugin report campaign; do $(PY) -m benchmarks.$$b || exit 1; done
 
 fuzz-checkers: setup  ## a million random histories: engines, Porcupine and brute force must agree
 	@cd checkers/engine && PATH="$$PATH:$$(cd ../.. && .venv/bin/python -m harness.core.golang)" \

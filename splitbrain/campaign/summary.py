@@ -206,16 +206,26 @@ def _canary(bug: str, plan: Plan, by_cell: Mapping[str, list[Attempt]]) -> dict[
         shard = cell.id.split("-", 2)[2] if cell.id.count("-") > 1 else ""
         shards[shard] = shards.get(shard, False) or any(_hit(cell, a) for a in by_cell[cell.id])
     found = bool(shards) and all(shards.values())
-    k, n = sum(_hit(cell, a) for cell, a in runs), sum(a.how in ("ended", "limit") for _, a in runs)
-    if n == 0 and not found:
-        told = f"the canary was not run to its end: nothing shows that the pipeline would find {bug}, a known bug"
+    k, n = sum(_hit(cell, a) for cell, a in runs), sum(a.verdict in ("valid", "invalid") for _, a in runs)
+    if n == 0:
+        why = next((a.reason for _, a in runs if a.reason), "it was not run")
+        told = (
+            f"the canary was not found: no run for {bug} came to a verdict ({why}), so nothing shows that the pipeline"
+            " detects what it should"
+        )
         return {"bug": bug, "verdict": "not found", "sentence": told, "k": 0, "n": 0}
-    sentence = (
-        f"the canary was found: {bug}, in {k} of {n} runs"
-        if found
-        else f"the canary was not found: {bug} is a known bug, and {n} runs did not come upon it; the pipeline does not"
-        " detect what it should, so nothing that this night found valid means anything"
-    )
+    meant = "does not detect what it should, so nothing that this night found valid means anything"
+    if found:
+        sentence = f"the canary was found: {bug}, in {k} of {n} runs"
+    elif k:
+        missed = sum(not hit for hit in shards.values())
+        sentence = (
+            f"the canary was not found in {missed} of {len(shards)} shards, whose pipeline {meant} ({bug})"
+        )
+    else:
+        many = f"{n} run{'s' * (n != 1)}"
+        missed_it = f"{bug} is a known bug, and {many} did not come upon it"
+        sentence = f"the canary was not found: {missed_it}; the pipeline {meant}"
     return {
         "bug": bug,
         "verdict": "found" if found else "not found",

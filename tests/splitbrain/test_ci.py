@@ -14,6 +14,7 @@ from splitbrain import doctor, registry
 from splitbrain.campaign import spec as campaigns
 from splitbrain.campaign.runner import new_plan
 from splitbrain.cli import app
+from splitbrain.commands import load
 from tests.splitbrain.helpers import ROOT
 
 yaml = pytest.importorskip("yaml")
@@ -39,6 +40,7 @@ def commands(path: Path) -> list[list[str]]:
 
 def parse(words: list[str]) -> None:
     """Parse a command line as the shell's user would have it parsed; runs nothing."""
+    load()
     command: Any = typer.main.get_command(app)
     context = command.make_context("splitbrain", list(words))
     while hasattr(command, "commands"):

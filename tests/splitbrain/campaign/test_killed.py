@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from splitbrain.campaign import home, ledger, runner
 from splitbrain.campaign.spec import Campaign
-from tests.splitbrain.campaign.made import Killed, Pretended, Quiet, campaign
+from tests.splitbrain.campaign.made import PLAIN, Killed, Pretended, Quiet, campaign
+
+THREE = PLAIN.replace("seeds = 5", "seeds = 3")
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +55,11 @@ def came_to(night: runner.Night) -> list[tuple[str, int, str | None, str | None]
     return sorted((a.cell, night.cell(a.cell).seed, a.how, a.verdict) for a in ended)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
-@given(kills=st.lists(st.integers(1, 30), min_size=1, max_size=4))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(kills=st.lists(st.integers(1, 20), min_size=1, max_size=4))
 def test_killed_and_taken_up_again(tmp_path_factory: pytest.TempPathFactory, kills: list[int]) -> None:
     folder = tmp_path_factory.mktemp("campaign")
-    asked = campaign(folder)
+    asked = campaign(folder, THREE)
     whole = work(asked, folder / "whole", None)
     started = []
     for lines in (*kills, None):
@@ -70,19 +72,19 @@ def test_killed_and_taken_up_again(tmp_path_factory: pytest.TempPathFactory, kil
             started += places.started
             break
     assert came_to(killed) == came_to(whole)
-    assert len(came_to(whole)) == 21
+    assert len(came_to(whole)) == 13
     runs = [run for run, _, _ in started]
     assert len(set(runs)) == len(runs), "every attempt is a run of its own"
     assert set(runs) == set(killed.state.attempts), "what was started stands in the ledger, and nothing else"
     assert {(cell, seed) for _, cell, seed in started} == {(c, s) for c, s, _, _ in came_to(whole)}
     cut = [a for a in killed.state.attempts.values() if a.how == "cut-off"]
-    assert len(cut) == len(runs) - 21
+    assert len(cut) == len(runs) - 13
     assert all("before it had a verdict" in a.reason for a in cut)
     assert len(home.nights(folder / "killed")) == 1
 
 
 def test_a_torn_line_was_never_acted_on(tmp_path: Path) -> None:
-    asked = campaign(tmp_path)
+    asked = campaign(tmp_path, THREE)
     with pytest.raises(Killed):
         work(asked, tmp_path / "c", 9)
     path = home.nights(tmp_path / "c")[0] / ledger.NAME
@@ -91,12 +93,12 @@ def test_a_torn_line_was_never_acted_on(tmp_path: Path) -> None:
         file.write(b'{"event":"start","cell":"m1-0001-001","ru')
     assert ledger.read(path) == before
     night = work(asked, tmp_path / "c", None)
-    assert len(came_to(night)) == 21
+    assert len(came_to(night)) == 13
     assert all(line.endswith(b"}") for line in path.read_bytes().splitlines())
 
 
 def test_what_ended_while_nobody_looked_is_not_run_again(tmp_path: Path) -> None:
-    asked = campaign(tmp_path)
+    asked = campaign(tmp_path, THREE)
     places = Pretended()
     with pytest.raises(Killed):
         work(asked, tmp_path / "c", 3, places)
@@ -109,7 +111,7 @@ def test_what_ended_while_nobody_looked_is_not_run_again(tmp_path: Path) -> None
 
 
 def test_a_night_that_is_not_taken_up_again_counts_as_far_as_it_came(tmp_path: Path) -> None:
-    asked = campaign(tmp_path)
+    asked = campaign(tmp_path, THREE)
     folder = tmp_path / "c"
     with pytest.raises(Killed):
         work(asked, folder, 12)
@@ -120,4 +122,4 @@ def test_a_night_that_is_not_taken_up_again_counts_as_far_as_it_came(tmp_path: P
     told = home.read_summary(lost[0])
     assert told is not None
     assert (told["exit"], told["complete"]) == (4, False)
-    assert told["counts"]["valid"] + told["counts"]["cut_off"] + told["counts"]["not_started"] == 20
+    assert told["counts"]["valid"] + told["counts"]["cut_off"] + told["counts"]["not_started"] == 12

@@ -117,14 +117,20 @@ def test_commands(tmp_path: Path) -> None:
     told = json.loads(planned.stdout)
     assert [job["shard"] for job in told["include"]] == ["1/4", "2/4", "3/4", "4/4"]
     assert sum(job["cells"] for job in told["include"]) == 20
-    for words, says in (
-        (("run", "nightly.toml", "--shard", "5/4"), "--shard 5/4: expected I/N such as 2/4"),
-        (("trend", "nightly.toml"), "campaigns/nightly holds no night"),
-        (("merge", "nightly.toml", "."), "holds no night of a campaign"),
-        (("runn",), "no such command 'runn'"),
-    ):
-        done = command("campaign", *words, cwd=tmp_path)
-        assert (done.returncode, done.stdout) == (2, ""), done.stdout
-        assert says in done.stderr
     late = command("campaign", "overdue", "nightly.toml", cwd=tmp_path)
     assert (late.returncode, late.stdout) == (4, "no night has ever happened in campaigns/nightly\n")
+
+
+def test_what_is_no_shard_and_no_night(tmp_path: Path) -> None:
+    from splitbrain.campaign import merge
+    from splitbrain.commands.campaign import _shard
+
+    asked = campaign(tmp_path, PLAIN)
+    assert _shard("2/4", None, asked) == (2, 4)
+    for text in ("5/4", "0/4", "2", "a/b"):
+        with pytest.raises(UsageError, match=f"--shard {text}: expected I/N such as 2/4"):
+            _shard(text, None, asked)
+    with pytest.raises(UsageError, match="--shard 1/2 needs --seed"):
+        _shard("1/2", None, campaign(tmp_path, PLAIN.replace("seed = 7", "")))
+    with pytest.raises(UsageError, match="holds no night of a campaign"):
+        merge.nights_below([tmp_path])
