@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any, Final
 from urllib.parse import quote
 
-from results.report.html import NONE, esc, plural, section, shape, table, verdict_cell
+from results.report.html import NONE, esc, plural, section, shape, shapes, table, verdict_cell
 from splitbrain.series import percent
 
 _policy: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -45,7 +45,7 @@ def frame(title: str, name: str, mark: str, parts: Sequence[tuple[str, str, str]
         f'<meta http-equiv="Content-Security-Policy" content="{_policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark"><meta name="referrer" content="no-referrer">'
-        f"<title>{esc(title, 200)}</title><style>{style}{_own}</style></head><body>"
+        f"<title>{esc(title, 200)}</title><style>{style}{_own}</style></head><body>{shapes()}"
         '<a class="skip" href="#content">Skip to the verdict</a>'
         f'<header class="top"><span class="mark">splitbrain</span><span class="name">{esc(name, 120)}</span>'
         f'<code class="run">{esc(mark, 60)}</code><nav aria-label="Sections">{links}</nav></header>'
