@@ -2,7 +2,9 @@
 
 Kinds: `election`: this node became leader. `leader-seen`: it learned who is. `leader-lost`, `start`,
 `stop`, `crash` are what they say. `corruption`: data was found to be corrupt, or to differ from other
-members'; a line may tell of a crash and of its cause. Messages were read in the sources of etcd
+members'; a line may tell of a crash and of its cause. `refused`: a new member ended before it had any data,
+since the peer that it asked had not heard of it yet (`ValidateClusterAndAssignIDs`; it asks one peer, which may be
+behind); whoever starts members starts it again. Messages were read in the sources of etcd
 3.4 to 3.6, bbolt and raft.
 """
 
@@ -51,6 +53,9 @@ _corrupt: Final = (
     "Was the raft log corrupted, truncated, or lost",
 )
 _corruption: Final = re.compile("|".join(_corrupt))  # looked for in message and error alike
+_refused: Final = re.compile(
+    r"^discovery failed: error validating peerURLs .*: member count is unequal$", re.DOTALL
+)
 _levels: Final = frozenset({"panic", "fatal", "dpanic"})
 
 
@@ -92,7 +97,9 @@ def _said(line: str) -> Iterator[Said]:
 
 
 def _grave(text: str, *, crash: bool) -> Iterator[Said]:
-    if crash:
+    if crash and _refused.match(text):
+        yield "refused", "discovery failed: the peer that was asked has other members", None
+    elif crash:
         yield "crash", text[:200], None
     if _corruption.search(text):
         yield "corruption", text[:200], None

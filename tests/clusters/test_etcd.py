@@ -408,6 +408,9 @@ def line(msg: str, level: str = "info", **more: str) -> str:
     return json.dumps({"level": level, "ts": "2026-01-01T00:00:00.000000Z", "msg": msg, **more})
 
 
+_OTHERS = "error validating peerURLs {ClusterID:a77809e7 Members:[&{ID:8ee53b1f}] RemovedMemberIDs:[]}"
+
+
 @pytest.mark.parametrize(
     ("text", "kind", "term"),
     [
@@ -418,6 +421,8 @@ def line(msg: str, level: str = "info", **more: str) -> str:
         (line("starting an etcd server", **{"etcd-version": "3.6.16"}), "start", None),
         (line("received signal; shutting down", signal="terminated"), "stop", None),
         (line("failed to open WAL", "fatal", error="no space left"), "crash", None),
+        (line("discovery failed", "fatal", error=f"{_OTHERS}: member count is unequal"), "refused", None),
+        (line("discovery failed", "fatal", error="no space left"), "crash", None),
         (line("tocommit(9) is out of range", "panic"), "crash", None),
         ("panic: runtime error: index out of range", "crash", None),
         ("fatal error: all goroutines are asleep", "crash", None),
