@@ -399,6 +399,8 @@ class _Run:
         if self.stop.requested:
             return
         journal.phase("recover")
+        if getattr(self.system, "supervised", False):
+            self._supervise()
         if self._programs is not None:  # of what could not be done while other faults were in the way
             self._programs.run([n.name for n in self.cluster.nodes], self._programs.first, serve_s=RECOVER_S)
             if why := self._programs.refused():
@@ -427,6 +429,18 @@ class _Run:
         if workload.final_read is not None:
             patience_s = RECOVER_S if len(silent) < len(self.cluster.nodes) else 0.0
             self._read_finally(workload.final_read, list(load.keys), load.next_process, patience_s)
+
+    def _supervise(self) -> None:
+        """Start what has ended by itself, as the supervisor would under which the system is to be run."""
+        for node in self.cluster.nodes:
+            ended = [state for state in self.cluster.process.state(node.name) if not state.alive]
+            if ended:
+                self.cluster.process.start(node.name)
+            self.outcome.notes += [
+                f"{state.name} on {node.name} had ended by itself with exit code {state.exit}, and was started"
+                " again as a supervisor would have done"
+                for state in ended
+            ]
 
     def _read_finally(self, f: str, keys: list[Any], first_process: int, patience_s: float) -> None:
         """Read every key through every node; those of which nobody has answered, again, by new operations, until

@@ -157,6 +157,7 @@ class ZooKeeper:
         self.options = {o.name: o.parse(given[o.name]) if o.name in given else o.default for o in OPTIONS}
         self.flush_first: bool = self.options["fresh"] == "no"
         self.flush_restarts: bool = self.options["quick_restart"] == "no"
+        self.supervised = True  # "ZooKeeper is fail-fast": Administrator's Guide, Supervision
         self.ports: Mapping[str, int] = dict(ports or {"client": 2181, "peer": 2888, "election": 3888})
         self.client: Client = ZooKeeperClient(self.ports["client"])
 

@@ -95,7 +95,8 @@ class System(Protocol):
     It may have a `flush_first`, true where a power loss is to find a cluster of some age: all that was written while
     it came up is on the disks before the load begins, synced or not, as the kernel has it half a minute later. And
     a `flush_restarts`, true where the same is to hold of what a process had written when it died, before it is started
-    again.
+    again. And a `supervised`, true where its makers have it run under a supervisor that starts it again when it ends by
+    itself: once faults are healed, what has ended is started, and the results say so.
     """
 
     name: str
