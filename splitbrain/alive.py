@@ -71,8 +71,13 @@ def goes_on(run_dir: Path) -> bool:
         return False
     if not (run_dir / "journal.jsonl").exists() and 0 <= age_s < YOUNG_S:
         return True
+    return held(run_dir / "spec.json")
+
+
+def held(path: Path) -> bool:
+    """Whether somebody has an exclusive lock (flock) on a file that there is."""
     try:
-        fd = os.open(run_dir / "spec.json", os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

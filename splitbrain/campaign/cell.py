@@ -31,6 +31,7 @@ from harness.core.errors import SplitbrainError
 from harness.core.exits import ERROR, exit_code
 from harness.core.results import failed
 from harness.core.spec import Spec
+from splitbrain.alive import held
 
 GRACE_S: Final = (
     45.0  # from being asked to stop to being killed: faults are undone, and the history is checked
@@ -186,28 +187,14 @@ def settle(order: Order) -> Outcome:
     it was cut off. Nothing of it goes on afterwards."""
     lock = Path(order.night) / "attempts" / order.run / "lock"
     deadline = time.monotonic() + order.limit_s + GRACE_S + _gone_s
-    while _locked(lock) and time.monotonic() < deadline:
+    while held(lock) and time.monotonic() < deadline:
         time.sleep(_look_s)
-    if _locked(lock):
+    if held(lock):
         told = f"run {order.run} goes on long after its limit; `splitbrain heal` says what holds it"
         return Outcome(
             run=order.run, how="ended", results=failed(told), host=socket.gethostname(), code=ERROR
         )
     return outcome(order, code=None, stopped=True, limited=None)
-
-
-def _locked(path: Path) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def outcome(order: Order, *, code: int | None, stopped: bool, limited: str | None) -> Outcome:
