@@ -421,7 +421,8 @@ def test_what_is_survivable_is_what_the_system_promises() -> None:
 
 
 def test_the_examples_are_specs() -> None:
-    found = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
+    examples = sorted((Path(__file__).parents[2] / "examples").glob("*.toml"))
+    found = [path for path in examples if "[[matrix]]" not in path.read_text()]  # that is a campaign
     assert found
     for path in found:
         assert specs.schedule(specs.resolve(path, {"seed": 1}))
