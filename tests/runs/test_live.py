@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def start(tmp_path: Path, *words: str) -> subprocess.Popen[str]:
 def test_what_a_test_by_hand_did_not_look_for_fails_it_all_the_same(tmp_path: Path) -> None:
     with start(tmp_path, "-k", "stale") as pytest_:
         told, _ = pytest_.communicate(timeout=200)
-    assert "1 passed, 1 deselected, 1 error" in told
+    assert re.search(r"1 passed, \d+ deselected, 1 error", told)
     assert "splitbrain: INVALID: etcd" in told
     assert "finding etcd/linearizable/stale-read/read+write/partition" in told
 
