@@ -70,11 +70,13 @@ def _hero(told: Mapping[str, Any]) -> str:
     }
     cells = "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in facts.items())
     shown = "no" if canary["verdict"] == "not found" else "yes"
+    known = canary["sentence"] in told["reason"]  # where it decides the night, it stands there
+    told_of_it = "" if known else f'<p class="{shown}">{esc(canary["sentence"])}</p>'
     return (
         f'<section class="hero f-{verdict}" aria-label="Verdict"><div class="call">{shape(verdict)}<div>'
         f"<h1>{_heads[verdict]}{marks}</h1></div></div>"
         f'<p class="reason">{esc(told["reason"], 1500)}</p>'
-        f'<p class="{shown}">{esc(canary["sentence"])}</p><dl class="facts">{cells}</dl></section>'
+        f'{told_of_it}<dl class="facts">{cells}</dl></section>'
     )
 
 

@@ -246,7 +246,8 @@ def _tell(told: dict[str, Any], night: Path, *, json: bool) -> None:
         return
     page = console()
     page.print(f"{told['verdict']}: {told['reason']}", soft_wrap=True)
-    page.print(told["canary"]["sentence"], soft_wrap=True)
+    if told["canary"]["sentence"] not in told["reason"]:
+        page.print(told["canary"]["sentence"], soft_wrap=True)
     for f in told["findings"]:
         often = f["rate"] if f["hits"] else f["absence"]
         page.print(
