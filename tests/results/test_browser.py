@@ -144,8 +144,9 @@ def test_without_operations_nothing_breaks(browser, tmp_path, left):
         seen.page.focus("#plots")
         for key in ("+", "ArrowRight", "Shift+ArrowRight", "n", "/", "Enter", "0"):
             seen.page.keyboard.press(key)
+        seen.settled()
         assert seen.page.is_hidden("#fig-lanes")
-        assert seen.page.is_visible("#chosen")
+        seen.page.wait_for_selector("#chosen", state="visible")
     seen.settled().sound()
     seen.context.close()
 
