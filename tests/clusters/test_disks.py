@@ -26,10 +26,11 @@ WRITER = (
 READER = f"cd {DATA_DIR}; cat file; ls; echo read"
 
 
-def until(done: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 10
+def until(done: Callable[[], object], told: Callable[[], object] = str) -> None:
+    """Wait until it is so; `told` is what is shown where it never is."""
+    deadline = time.monotonic() + 30
     while not done():
-        assert time.monotonic() < deadline, "it never came true"
+        assert time.monotonic() < deadline, f"it never came true: {told()}"
         time.sleep(0.01)
 
 
@@ -96,7 +97,10 @@ def test_writes_fail_and_succeed_again(cluster: NetnsCluster, error: str, words:
     cluster.disk.spoil("n1", error)
     assert cluster.disk.try_write("n1") == error
     assert cluster.disk.try_write("n2") is None
-    until(lambda: any(words in line for line in said(cluster, "n1")[-4:]))
+    until(
+        lambda: any(words in line for line in said(cluster, "n1")[-4:]),
+        lambda: (said(cluster, "n1")[-8:], cluster.state("n1")),
+    )
     for _ in range(2):
         cluster.disk.mend("n1")
         cluster.start("n1")
