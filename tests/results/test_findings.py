@@ -1,3 +1,5 @@
+"""Signatures: the same bug has the same one whatever the seed, and other bugs have others."""
+
 from __future__ import annotations
 
 import doctest

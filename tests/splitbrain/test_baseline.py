@@ -1,3 +1,5 @@
+"""Baseline files: what is read, what is refused, and which findings they excuse."""
+
 from __future__ import annotations
 
 import datetime as dt
