@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from clusters.agent.disks import freeze
 from clusters.agent.house import Answer, Refusal
 from clusters.agent.tracers import Tracers
-from clusters.means import atrest, procfs
+from clusters.means import atrest
 
 _ways: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "bit-flip": atrest.flip,
@@ -29,16 +27,12 @@ class AtRest(Tracers):
 
     def do_disk_snapshot(self, *, node: str, data_dir: str) -> Answer:
         """Copy the node's data, while nothing on the node moves."""
-        everybody = self._inhabitants([node])
-        try:
-            if not freeze(lambda: self._inhabitants([node])):
+        with self._standing_still(node) as still:
+            if not still:
                 raise Refusal(
                     "agent", f"{node}: its processes do not stand still, so that no copy can be made"
                 )
             return self._inside(node, lambda: atrest.snapshot(Path(data_dir))), []
-        finally:
-            for pid, start in everybody | self._inhabitants([node]):
-                procfs.send(pid, start, signal.SIGCONT)
 
     def do_disk_tamper(self, *, node: str, data_dir: str, how: str, given: dict[str, Any]) -> Answer:
         """Damage the data; nothing may run on the node."""

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,16 +61,12 @@ class Disks(Estate):
         written out.
         """
         self._disk(node)
-        resting = {one for one in self._inhabitants([node]) if _still([one])}
-        try:
-            if error != "ENOSPC":
-                freeze(lambda: self._inhabitants([node]))
-                self._inside(node, loopdisk.flush)
+        if error == "ENOSPC":
             self._inside(node, lambda: loopdisk.spoil(error))
-        finally:
-            if error != "ENOSPC":
-                for pid, start in self._inhabitants([node]) - resting:
-                    procfs.send(pid, start, signal.SIGCONT)
+            return None, []
+        with self._standing_still(node):
+            self._inside(node, loopdisk.flush)
+            self._inside(node, lambda: loopdisk.spoil(error))
         return None, []
 
     def do_disk_mend(self, *, node: str) -> Answer:
@@ -195,6 +191,17 @@ class Disks(Estate):
         if "error" in answer:
             raise OSError(answer.get("number"), f"{name}: {answer['error']}")
         return answer["result"]
+
+    @contextlib.contextmanager
+    def _standing_still(self, node: str) -> Iterator[bool]:
+        """Everything on a node stands still meanwhile, and goes on afterwards but for what was stopped before.
+        Yields whether it came to that in time."""
+        resting = {one for one in self._inhabitants([node]) if procfs.is_stopped(*one)}
+        try:
+            yield freeze(lambda: self._inhabitants([node]))
+        finally:
+            for pid, start in self._inhabitants([node]) - resting:
+                procfs.send(pid, start, signal.SIGCONT)
 
     def _spared(self, name: str) -> set[int]:
         """Who on a node is no process of the system's."""

@@ -127,6 +127,25 @@ def stands_still(pid: int, start: int) -> bool:
     return True
 
 
+def is_stopped(pid: int, start: int) -> bool:
+    """Whether somebody has stopped a process: all of its threads are stopped, or will be before they do anything.
+
+    That is more than to stand still: who waits for a child made by vfork is stopped only if told to (SIGSTOP is
+    pending), and goes on by itself otherwise.
+    """
+    states = thread_states(pid, start)
+    return bool(states) and (states <= {"T", "t"} or (stands_still(pid, start) and _stop_is_pending(pid)))
+
+
+def _stop_is_pending(pid: int) -> bool:
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(errors="replace").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    masks = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd:", "ShdPnd:"))]
+    return any(mask >> (signal.SIGSTOP - 1) & 1 for mask in masks)
+
+
 def send(pid: int, start: int, number: signal.Signals) -> bool:
     """Signal a process if it still is the one that started at `start`; whether it was.
 

@@ -307,8 +307,7 @@ def standing(vdso: Vdso, start: int) -> Iterator[None]:
     Raises: OSError when it cannot be brought to stand.
     """
     pid = vdso.pid
-    resting = procfs.thread_states(pid, start)
-    stopped_before = bool(resting) and resting <= {"T", "t"}
+    stopped_before = procfs.is_stopped(pid, start)
     try:
         for attempt in range(_tries):
             if attempt and not stopped_before:

@@ -108,6 +108,33 @@ def test_writes_fail_and_succeed_again(cluster: NetnsCluster, error: str, words:
     until(lambda: all(words not in line for line in said(cluster, "n1")[-3:]))
 
 
+# A parent that waits for its vforked child, as a shell does for each command, and tells when it goes on.
+WAITER = """
+import ctypes, platform, signal, time
+call = {"x86_64": 56, "aarch64": 220}[platform.machine()]
+CLONE_VFORK = 0x4000
+print("begins", flush=True)
+if ctypes.CDLL(None).syscall(call, CLONE_VFORK | signal.SIGCHLD, 0, 0, 0, 0) == 0:
+    time.sleep(3)
+    raise SystemExit
+print("goes on", flush=True)
+time.sleep(1000)
+"""
+
+
+@pytest.mark.netns
+def test_who_waits_for_a_child_when_the_disk_goes_bad_goes_on(tmp_path: Path) -> None:
+    made = Netns({"disk_mb": 16}).create(run="tvfork", run_dir=tmp_path, nodes=1, mounts={}, needs=NEEDS)
+    try:
+        made.launch({"n1": [Process(name="shell", argv=("/usr/bin/python3", "-c", WAITER))]})
+        until(lambda: said(made, "n1")[-1:] == ["begins"])
+        until(lambda: made.state("n1")[0].state == "D")
+        made.disk.spoil("n1", "EIO")
+        until(lambda: said(made, "n1")[-1] == "goes on", lambda: made.state("n1"))
+    finally:
+        made.close()
+
+
 # Records into preallocated blocks, as a write-ahead log's, each told of once it is synced; first, what is there.
 LOGGER = f"""
 import os, time

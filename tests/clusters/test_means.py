@@ -67,6 +67,8 @@ def test_who_waits_for_a_vforked_child_stands_still() -> None:
             assert not procfs.stands_still(parent.pid, start), "it has just begun"
             while procfs.thread_states(parent.pid, start) != {"D"} and time.monotonic() < deadline:
                 time.sleep(0.01)
+            assert procfs.stands_still(parent.pid, start)
+            assert not procfs.is_stopped(parent.pid, start), "nobody has stopped it"
             (child,) = map(int, children.read_text().split())
             born = procfs.stat(child).start  # type: ignore[union-attr]
             for pid, at in ((child, born), (parent.pid, start)):
@@ -75,6 +77,8 @@ def test_who_waits_for_a_vforked_child_stands_still() -> None:
                 time.sleep(0.01)
             assert procfs.stands_still(child, born)
             assert procfs.stands_still(parent.pid, start), "though no signal reaches it"
+            assert procfs.is_stopped(parent.pid, start), "it has been told to"
+            assert procfs.is_stopped(child, born)
             os.kill(child, signal.SIGKILL)
             while procfs.thread_states(parent.pid, start) != {"T"} and time.monotonic() < deadline:
                 time.sleep(0.01)
