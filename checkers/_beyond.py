@@ -59,7 +59,8 @@ def beyond(
     """What went beyond the promise at `until` ns or before, in words: the families of faults that it does not
     speak of, and more nodes out at once than it allows."""
     faults = list(faults)
-    families = {f.family for f in faults if f.applied is not None and f.applied <= until}
+    # From its plan on: one that takes seconds to be applied takes effect before it is.
+    families = {f.family for f in faults if f.applied is not None and f.planned <= until}
     found = sorted(families - promised(spec, prop))
     most = most_out(spec, prop)
     if most is not None and len(out := out_at_once(faults, until)) > most:

@@ -6,13 +6,16 @@ term for a moment, and a deposed leader that does not know it yet is legal. One 
 term as often as it likes (a log that is read again after a restart). Leaders of two terms at once
 are legal too; whether clients suffer from that is for `lock` and `linearizable` to say.
 
+A fault after which the nodes are another cluster (a snapshot restored) begins the terms anew, on each node with the
+line by which it tells of its next start.
+
 It cannot see a leader whose log is lost, or cut off by a kill in mid-line. Times are of the harness, when it
 first saw that the line was there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -39,14 +42,14 @@ class Terms:
         del options
 
     def check(self, ctx: CheckContext) -> Result:
-        told = [e for e in events(ctx.run_dir) if e.kind == "election" and e.term is not None]
-        first: dict[int, dict[str, LogEvent]] = {}  # term -> node -> the first line that says so
-        for e in told:
-            first.setdefault(e.term or 0, {}).setdefault(e.node, e)
         faults = applied(ctx.run_dir)
+        # Of each cluster that there was: term -> node -> the first line that says so.
+        first: dict[tuple[int, int], dict[str, LogEvent]] = {}
+        for cluster, e in _told(events(ctx.run_dir), [f.anew for f in faults if f.anew is not None]):
+            first.setdefault((cluster, e.term or 0), {}).setdefault(e.node, e)
         anomalies: list[Anomaly] = []
         observations: list[str] = []
-        for term, leaders in sorted(first.items()):
+        for (_, term), leaders in sorted(first.items()):
             if len(leaders) < 2:
                 continue
             lines = sorted(leaders.values(), key=lambda e: e.time)
@@ -60,7 +63,7 @@ class Terms:
             anomalies.append(
                 Anomaly(kind="two-leaders", key=f"term {term}", window=[], explanation=text, nodes=nodes)
             )
-        elections = [(e.time, t, n) for t, nodes in first.items() for n, e in nodes.items()]
+        elections = [(e.time, t, n) for (_, t), nodes in first.items() for n, e in nodes.items()]
         detail: dict[str, Any] = {
             "terms": len(first),
             "leaders": len({n for _, _, n in elections}),
@@ -93,6 +96,17 @@ class Terms:
 def _explain(term: int, lines: list[LogEvent]) -> str:
     said = ", and ".join(f'{e.node} logged "{e.text}" by {seconds(e.time)}' for e in lines)
     return f"term {term} had {len(lines)} leaders: {said}; each was elected by a majority, or believed so"
+
+
+def _told(lines: Iterable[LogEvent], begun: Sequence[int]) -> Iterator[tuple[int, LogEvent]]:
+    """Each election in a term, and in the how manieth cluster it was; others were `begun` at these times."""
+    cluster: dict[str, int] = {}  # node -> of how many of them it has told a start
+    for e in lines:
+        at = cluster.get(e.node, 0)
+        if e.kind == "start" and at < len(begun) and e.time > begun[at]:
+            cluster[e.node] = at + 1
+        elif e.kind == "election" and e.term is not None:
+            yield at, e
 
 
 def _changes(elections: list[tuple[int, int, str]]) -> int:

@@ -300,6 +300,7 @@ class Nemesis:
             members=self._members,
             programs=self._programs,
             inside=partial(inside_or_raise, self._cluster),
+            clock=journal.now,
         )
         try:
             plan = fault.plan(ctx, step.target)

@@ -114,7 +114,7 @@ class Admin:
         except (OSError, OperationError, StopIteration) as e:
             self._said[plan.fault] = f"answered {str(e) or type(e).__name__!r}"
         else:
-            bytes_ = f"{answer} bytes, " if isinstance(answer, int) else ""
+            bytes_ = f"{len(answer)} bytes, " if isinstance(answer, bytes) else ""
             self._said[plan.fault] = f"{bytes_}answered within {time.monotonic() - began:.2g} s"
 
     def observe(self, ctx: FaultContext, plan: Plan, phase: Phase) -> Evidence:

@@ -2,7 +2,8 @@
 
 There is a *leader* while a node calls itself so and a majority of the nodes, itself among them, names it in
 what they say of that moment; where no node ever names anybody, its own word is enough. An *election* is the
-first sight of a leader in a higher term than any before, or, where there are no terms, of another one.
+first sight of a leader in a higher term than any before, or, where there are no terms, of another one. A cluster that
+was restored begins its terms anew: there it is the first sight of a leader that had been down.
 How long a leader's *term* of office was goes from that to the last moment at which it was the leader of
 that term. Nodes are asked five times a second, so that what is shorter is not seen, and all times are good to 0.2 s.
 """
@@ -43,7 +44,7 @@ def leadership(
     `longest_without_s`, `seconds` (all of it).
     """
     lines = list(_lines(monitor))
-    found, spans = _watched(lines, nodes)
+    found, spans = _watched(lines, nodes, [f.anew for f in faults if f.anew is not None])
     if not found:
         return None
     begin = max(begin, int(lines[0]["time"]))  # nobody looked before
@@ -114,18 +115,22 @@ def _lines(monitor: Path) -> Iterator[dict[str, Any]]:
 
 
 def _watched(
-    lines: Sequence[Mapping[str, Any]], nodes: int
+    lines: Sequence[Mapping[str, Any]], nodes: int, begun: Sequence[int]
 ) -> tuple[list[_Election], list[tuple[int, int, str, int | None]]]:
     """The elections, and from when to when who led in which term."""
     named = any(line.get("leader") for line in lines)
     last: dict[str, Mapping[str, Any]] = {}
     found: list[_Election] = []
     spans: list[tuple[int, int, str, int | None]] = []
+    down: dict[str, int] = {}  # node -> when it last did not answer
     since, who = 0, None
     for line in lines:
         last[line["node"]] = line
         time = int(line["time"])
-        if line.get("role") == "leader" and _new(line, found):
+        if not line.get("ok"):
+            down[line["node"]] = time
+        anew = any(found[-1].time < b < down.get(line["node"], 0) for b in begun) if found else True
+        if line.get("role") == "leader" and (anew or _new(line, found[-1])):
             found.append(_Election(time, line["node"], line.get("term")))
         now = _leader(last, nodes, named=named)
         if now != who:
@@ -137,10 +142,8 @@ def _watched(
     return found, spans
 
 
-def _new(line: Mapping[str, Any], found: Sequence[_Election]) -> bool:
-    if not found:
-        return True
-    term, latest = line.get("term"), found[-1]
+def _new(line: Mapping[str, Any], latest: _Election) -> bool:
+    term = line.get("term")
     if term is None or latest.term is None:
         return bool(line["node"] != latest.node)
     return bool(term > latest.term)

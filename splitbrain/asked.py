@@ -46,11 +46,11 @@ def _survivable(system: str) -> list[str]:
     promises = registry.create("systems", system, {}).promises
     told = [p for p in promises if p.prop in ("linearizable", "availability")] or promises
     safe = frozenset.intersection(*(p.families for p in told)) if told else frozenset()
-    # What needs a second version has to be asked for with it.
+    # What needs a second version, or another program, has to be asked for.
     found = [
         name
         for name in registry.names("faults")
-        if name in safe and "versions" not in registry.describe("faults", name).needs
+        if name in safe and not {"versions", "restore"} & registry.describe("faults", name).needs
     ]
     if not found:
         raise UsageError(f"system {system!r} promises to survive no fault that is registered; name faults")

@@ -111,6 +111,11 @@ def other_versions(spec: Spec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(version for fault in made for version in getattr(fault, "versions", ())))
 
 
+def restores(spec: Spec) -> bool:
+    """Whether a fault of the run restores snapshots, for which the system has to be equipped."""
+    return any("restore" in describe("faults", name).needs for name in spec.families)
+
+
 def is_file(system: str) -> bool:
     """Whether a system is named by the path of a file that describes it."""
     return system.endswith(".toml") or "/" in system

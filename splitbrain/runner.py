@@ -116,6 +116,8 @@ def _parts(run_dir: Path, spec: Spec) -> tuple[Any, Any, Slot | None]:
     die_with_parent(signal.SIGTERM)  # a run whose command was killed heals, judges and ends
     install = None if spec.addresses else system.install(spec.version, Artifacts(offline=True))
     others = [system.install(v, Artifacts(offline=True)) for v in registry.other_versions(spec)]
+    if install is not None and registry.restores(spec):
+        system.admin.equip(install.version, Artifacts(offline=True))
     slot = _admitted(run_dir, spec)
     provider.enclose()
     from harness.lifecycle import Parts, Stop
@@ -324,7 +326,7 @@ def judge(
             verdict, reason = "unknown", how
         elif verdict == "valid" and weight.vacuous:
             verdict, reason = "unknown", f"vacuous: {weight.reason}"
-    began = [p["time"] for p in merged.phases if p["phase"] == "load"]
+    leaders = _leadership(run_dir, faults, merged.phases, spec.nodes)
     pace, admission = lateness.pace(history, merged.phases, spec), read_record(run_dir)
     results = {
         **blank(),
@@ -345,8 +347,8 @@ def judge(
         "outcomes": _outcomes(history),
         "errors": _errors(history),
         "holes": end.get("holes", []),
-        "leader_changes": _leader_changes(run_dir / "monitor.jsonl", began[0] if began else 0),
-        "leadership": _leadership(run_dir, faults, merged.phases, spec.nodes),
+        "leader_changes": None if leaders is None else leaders["elections"],
+        "leadership": leaders,
         "recovery_s": checks["availability"].detail.get("recovery_s", []) if "availability" in checks else [],
         "lag_ms": end.get("lag_ms", {}),
         "rate": msgspec.to_builtins(pace),
@@ -566,24 +568,6 @@ def _errors(history: Any) -> list[dict[str, Any]]:
         counts[key] = counts.get(key, 0) + 1
     ranked = sorted(counts.items(), key=lambda item: -item[1])
     return [{"error": e, "type": t, "f": f, "count": n} for (e, t, f), n in ranked[:50]]
-
-
-def _leader_changes(monitor: Path, since: int) -> int | None:
-    """How often, after `since`, another node than before was seen to lead in a higher term."""
-    if not monitor.exists():
-        return None
-    leader: str | None = None
-    term, changes = -1, 0
-    for raw in monitor.read_bytes().splitlines():
-        try:
-            line = msgspec.json.decode(raw)
-        except msgspec.DecodeError:  # the sampler was killed in mid-line
-            continue
-        if line.get("role") == "leader" and (line.get("term") or 0) > term:
-            if leader is not None and line["time"] >= since:
-                changes += 1
-            leader, term = line["node"], line.get("term") or 0
-    return changes
 
 
 def _iso(real_ns: int) -> str:

@@ -127,6 +127,9 @@ def exact_version(spec: Spec, *, offline: bool) -> str | None:
     made = install(spec.system, spec.version, options, offline=offline)
     for other in registry.other_versions(spec):
         install(spec.system, other, options, offline=offline)
+    if registry.restores(spec):
+        admin = registry.create("systems", spec.system, options).admin
+        admin.equip(made.version, Artifacts(offline=offline, say=say))
     try:
         again = install(spec.system, made.version, options, offline=True)
     except UsageError:

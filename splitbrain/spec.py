@@ -543,6 +543,14 @@ def _refuse_what_nobody_administers(spec: Spec) -> None:
         )
     if spec.addresses:
         raise UsageError(f"fault {wanting[0]!r}: provider {spec.provider!r} starts nothing; leave it out")
+    changing = {
+        need: f for f in wanting for need in registry.describe("faults", f).needs & {"members", "restore"}
+    }
+    if len(changing) > 1:
+        raise UsageError(
+            f"faults {changing['members']!r} and {changing['restore']!r} do not go together: the members of a restored"
+            " cluster are others; name one of them"
+        )
     made: dict[str, Any] = {f: registry.create("faults", f, spec.of(f)) for f in wanting}
     short = [f for f in made if spec.hosts and vars(made[f]).get("spares")]
     if short:

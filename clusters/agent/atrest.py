@@ -15,6 +15,7 @@ _ways: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "truncate": atrest.cut,
     "wipe": atrest.wipe,
     "rollback": atrest.roll_back,
+    "put": atrest.put,
 }
 
 

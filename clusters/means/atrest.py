@@ -11,13 +11,16 @@ import fnmatch
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
 
 SNAPSHOT: Final = "/run/splitbrain/snapshot"
 _chunk: Final = 1 << 20
+_block: Final = 1 << 12
 
 
 def sums(data: Path) -> dict[str, str]:
@@ -26,11 +29,11 @@ def sums(data: Path) -> dict[str, str]:
     for path in _files(data):
         digest = hashlib.sha256()
         with path.open("rb") as file:
-            for begin, end in _parts(file.fileno()):
-                for at in range(begin, end, _chunk):
-                    piece = os.pread(file.fileno(), min(_chunk, end - at), at)
-                    if piece.strip(b"\0"):  # zeros that are written are as good as those that are not
-                        digest.update(at.to_bytes(8, "big") + piece)
+            for at, piece in _held(file.fileno()):
+                for i in range(0, len(piece), _block):
+                    block = piece[i : i + _block]
+                    if block.strip(b"\0"):  # zeros that are written are as good as those that are not
+                        digest.update((at + i).to_bytes(8, "big") + block)
             found[str(path.relative_to(data))] = (
                 f"{os.fstat(file.fileno()).st_size}:{digest.hexdigest()[:16]}"
             )
@@ -95,6 +98,40 @@ def roll_back(data: Path) -> dict[str, Any]:
     return {"files": len(list(_files(data)))}
 
 
+def pieces(folder: Path) -> Iterator[dict[str, Any]]:
+    """All that is below `folder`, for `put` on another machine: at most `_chunk` bytes of a file each, as JSON.
+    Of a file that holds nothing there is one piece, too."""
+    for path in _files(folder):
+        with path.open("rb") as file:
+            stat = os.fstat(file.fileno())
+            about = {
+                "path": str(path.relative_to(folder)),
+                "mode": stat.st_mode & 0o7777,
+                "size": stat.st_size,
+            }
+            yield {**about, "at": 0, "data": ""}
+            for at, piece in _held(file.fileno()):
+                if piece.strip(b"\0"):
+                    yield {**about, "at": at, "data": b64encode(zlib.compress(piece, 1)).decode()}
+
+
+def put(data: Path, some: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Write some of the pieces of `pieces`, with the folders that they need. Each is on the disk then."""
+    for one in some:
+        path = data / one["path"]
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(fd, one["mode"])
+            if one["data"]:
+                os.pwrite(fd, zlib.decompress(b64decode(one["data"])), one["at"])
+            os.ftruncate(fd, one["size"])
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    return {"pieces": len(some)}
+
+
 def named(data: Path, pattern: str) -> list[str]:
     """The paths of the files that match, by their path below `data`."""
     return [str(path) for path in _files(data) if fnmatch.fnmatch(str(path.relative_to(data)), pattern)]
@@ -138,6 +175,15 @@ def _parts(fd: int) -> Iterator[tuple[int, int]]:
             raise
         begin, at = at, os.lseek(fd, at, os.SEEK_HOLE)
         yield begin, at
+
+
+def _held(fd: int) -> Iterator[tuple[int, bytes]]:
+    """What an open file holds, and where: in order, in pieces that begin at a multiple of `_block`."""
+    done = 0
+    for begin, end in _parts(fd):
+        for at in range(max(done, begin - begin % _block), end, _chunk):
+            yield at, os.pread(fd, min(_chunk, end - at), at)
+        done = max(done, end + -end % _block)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from harness.core.cluster import DATA_DIR
@@ -62,6 +63,14 @@ class Disks:
             "disk_tamper", node=node, data_dir=DATA_DIR, how=how, given=dict(given)
         )
         return facts
+
+    def replace(self, node: str, folder: Path) -> Mapping[str, str]:
+        from clusters.means import atrest
+
+        self.tamper(node, "wipe", {})
+        for piece in atrest.pieces(folder):
+            self.tamper(node, "put", {"some": [piece]})
+        return atrest.sums(folder)
 
     def flush(self, nodes: Sequence[str]) -> None:
         self._ask("disk_flush", nodes=list(nodes))

@@ -16,9 +16,10 @@ from __future__ import annotations
 import hashlib
 import re
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from time import monotonic
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -100,6 +101,7 @@ class EtcdAdmin:
 
     def __init__(self, client_port: int, url: Callable[[Node], str]) -> None:
         self._port, self._url = client_port, url
+        self._restores = ""
 
     def members(self, node: Node, timeout_s: float, *, agreed: bool) -> tuple[Member, ...]:
         body = b'{"linearizable":true}' if agreed else b"{}"
@@ -151,7 +153,7 @@ class EtcdAdmin:
     def defragment(self, node: Node, timeout_s: float) -> None:
         self._ask(node, "/v3/maintenance/defragment", b"{}", _anything, timeout_s)
 
-    def snapshot(self, node: Node, timeout_s: float) -> int:
+    def snapshot(self, node: Node, timeout_s: float) -> bytes:
         connection = Connection(node.address, node.port or self._port)
         deadline = monotonic() + timeout_s
         data = bytearray()
@@ -172,7 +174,18 @@ class EtcdAdmin:
             connection.close()
         if hashlib.sha256(data[:-_DIGEST]).digest() != bytes(data[-_DIGEST:]):
             raise Indeterminate(f"a snapshot of {len(data)} bytes does not have the checksum behind it")
-        return len(data)
+        return bytes(data)
+
+    def equip(self, version: str, artifacts: Any) -> None:
+        from clusters.systems import _etcd_restore
+
+        self._restores = _etcd_restore.obtain(version, artifacts)
+
+    def restored(self, snapshot: bytes, nodes: Sequence[Node], cluster: str, folder: Path) -> dict[str, Path]:
+        from clusters.systems import _etcd_restore
+
+        urls = {node.name: self._url(node) for node in nodes}
+        return _etcd_restore.restored(self._restores, snapshot, urls, cluster, folder)
 
     def counts(self, node: Node, timeout_s: float) -> dict[str, float]:
         connection = Connection(node.address, node.port or self._port)

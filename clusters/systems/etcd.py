@@ -1,8 +1,8 @@
 """etcd: how it is obtained, launched and asked how it is, its client, and what it promises.
 
 Here stand life cycle and status. Beside it, private to it: `_etcd_client` (what workloads do) on
-`_etcd_leases`, `_etcd_watch` and `_etcd_gateway`; `_etcd_admin` (what administrators do); `_etcd_wire`
-(requests and answers), `_etcd_errors` (which errors are definite), `_etcd_logs` (what its log tells) and
+`_etcd_leases`, `_etcd_watch` and `_etcd_gateway`; `_etcd_admin` (what administrators do) and `_etcd_restore`;
+`_etcd_wire` (requests and answers), `_etcd_errors` (which errors are definite), `_etcd_logs` (what its log tells) and
 `_etcd_versions` (where a version comes from, and what is known against it).
 """
 
@@ -74,7 +74,7 @@ _power: Final = frozenset({"power-loss", "crash-point"})  # what was not synced 
 # Time passes that a node does not notice, or cannot use.
 _failed_disks: Final = frozenset({"slow-disk", "hung-disk", "disk-full", "read-only", "disk-error"})
 _stalls: Final = frozenset({"pause", "cpu-pressure", "memory-pressure"}) | _failed_disks
-_changes: Final = frozenset({"membership", "admin", "upgrade"})
+_changes: Final = frozenset({"membership", "admin", "upgrade", "restore"})
 _survived: Final = _deaths | _power | _stalls | _changes | {"partition", "packet", "fd-limit"}
 _START_GAP_MS: Final = 40
 # Between two progress notifications of a watch, the least that etcd takes; its default of ten minutes would let

@@ -8,14 +8,15 @@ although no answer came. So the outcome of a change is what is observed later, n
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from pathlib import Path
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from harness.core.cluster import Node
 
 # What faults may need that the system has, not the provider.
-OF_SYSTEMS: Final = frozenset({"members", "versions", "admin"})
+OF_SYSTEMS: Final = frozenset({"members", "versions", "admin", "restore"})
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -66,8 +67,21 @@ class Admin(Protocol):
     def defragment(self, node: Node, timeout_s: float) -> None:
         """Have `node` write its data anew, without holes."""
 
-    def snapshot(self, node: Node, timeout_s: float) -> int:
-        """Fetch all that `node` holds, as for a backup, and compare its checksum; the size in bytes."""
+    def snapshot(self, node: Node, timeout_s: float) -> bytes:
+        """Fetch all that `node` holds, as for a backup, and compare its checksum."""
+
+    def equip(self, version: str, artifacts: Any) -> None:
+        """Obtain what `restored` needs, before a run.
+
+        Raises: ArtifactError when it cannot be had.
+        """
+
+    def restored(self, snapshot: bytes, nodes: Sequence[Node], cluster: str, folder: Path) -> dict[str, Path]:
+        """The data of each of `nodes`, made below `folder`: as members of a new `cluster`, which begins with
+        what is in the snapshot. Asks nobody.
+
+        Raises: InfrastructureError.
+        """
 
     def counts(self, node: Node, timeout_s: float) -> dict[str, float]:
         """How far `node` itself says that each of `compact` (its oldest revision), `defragment` and `snapshot`

@@ -313,6 +313,10 @@ class Disks(Protocol):
         """Damage the node's data, on which nothing may run: `bit-flip` (`pattern`, `seed`, `count`), `truncate`
         (`pattern`, `seed`), `wipe`, `rollback`. Returns facts. Needs no disk of its own."""
 
+    def replace(self, node: str, folder: Path) -> Mapping[str, str]:
+        """Have a copy of `folder` as the node's data, on which nothing may run, and nothing else. Returns the `sums`
+        that it should have then. Needs no disk of its own."""
+
     def flush(self, nodes: Sequence[str]) -> None:
         """Have all that was written by now on these nodes' disks, synced or not, as the kernel does now and then."""
 

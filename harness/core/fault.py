@@ -69,7 +69,7 @@ class FaultContext(msgspec.Struct, kw_only=True):
     (nodes that did not answer are absent). `rng` is this step's own stream. `active` are the plans of
     the other faults in force, `busy` the nodes of those among them that this one cannot join. `members` is
     there for faults that need `members`, `programs` for those that need `versions`. `inside(node, question)` puts
-    a question from inside a node's network."""
+    a question from inside a node's network. `clock` gives the time, as `now` was when it was set."""
 
     cluster: Cluster
     system: System
@@ -83,6 +83,7 @@ class FaultContext(msgspec.Struct, kw_only=True):
     members: Members | None = None
     programs: Programs | None = None
     inside: Callable[[str, Callable[[], Any]], Any] = lambda _node, question: question()
+    clock: Callable[[], int] = lambda: 0
 
 
 class Fault(Protocol):

@@ -114,6 +114,13 @@ class FaultRecord(msgspec.Struct, kw_only=True):
         """Whether the measurement during the fault showed it."""
         return any(e["phase"] == "during" and e["effect"] is True for e in self.evidence)
 
+    @property
+    def anew(self) -> int | None:
+        """When the nodes began to be another cluster, whose terms say nothing of those before, if they did: the fact
+        `anew` of its evidence."""
+        found = [e["facts"]["anew"] for e in self.evidence if e.get("facts", {}).get("anew") is not None]
+        return found[-1] if found else None
+
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a ledger; a torn last one is left out.

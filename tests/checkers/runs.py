@@ -44,16 +44,20 @@ def record(
     run_dir: Path,
     faults: Sequence[tuple[str, float | None, float | None, bool]],
     nodes: tuple[str, ...] = ("n1",),
+    *,
+    anew: float | None = None,
 ) -> None:
     """A ledger: (family, applied, undone, effective) each."""
     ledger = Ledger(run_dir / "faults.jsonl", "abc123")
     for n, (family, applied, undone, effective) in enumerate(faults, 1):
         plan = Plan(fault=f"f{n}", family=family, target="one", nodes=nodes, says="n1 was hit")
-        ledger.plan(0, plan, family, "x", "network")
+        ledger.plan(ns(applied or 0), plan, family, "x", "network")
         if applied is not None:
             ledger.note("applied", ns(applied), plan.fault)
             phase: Literal["during"] = "during"
-            ledger.evidence(ns(applied), plan.fault, Evidence(phase=phase, effect=effective, says="measured"))
+            facts = {} if anew is None else {"anew": ns(anew)}
+            found = Evidence(phase=phase, effect=effective, says="measured", facts=facts)
+            ledger.evidence(ns(applied), plan.fault, found)
         if undone is not None:
             ledger.note("undone", ns(undone), plan.fault)
     ledger.close()

@@ -43,6 +43,22 @@ def test_one_leader_each(tmp_path: Path) -> None:
     assert result.detail["elections"][0] == {"time": ns(1), "term": 2, "node": "n1"}
 
 
+def test_a_restored_cluster_begins_its_terms_anew(tmp_path: Path) -> None:
+    lines = [leads(1, "n1", 2), *((4.0, n, "start", "starting etcd", None) for n in ("n1", "n2"))]
+    logged(tmp_path, *lines, leads(4, "n2", 2), leads(6, "n1", 3))
+    record(tmp_path, [("restore", 5, 9, True)])
+    survived = [{"prop": "linearizable", "families": ["restore"]}]
+    assert check(tmp_path, promises=survived).verdict == "invalid", "of one cluster it would be two leaders"
+    (tmp_path / "faults.jsonl").unlink()
+    record(tmp_path, [("restore", 5, 9, True)], anew=3.5)
+    result = check(tmp_path, promises=survived)
+    assert (result.verdict, result.detail["terms"]) == ("valid", 3)
+    logged(tmp_path, *lines, leads(4, "n2", 2), leads(6, "n1", 2))
+    assert check(tmp_path, promises=survived).anomalies[0].nodes == ["n2", "n1"], (
+        "two of the restored cluster"
+    )
+
+
 def test_a_restart_fakes_none(tmp_path: Path) -> None:
     """A node that is started again finds its old lines in its log, and they are told again."""
     again = (3.0, "n1", "start", "starting etcd", None)

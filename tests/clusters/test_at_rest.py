@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -66,6 +67,22 @@ def test_a_copy_comes_back_as_it_was(data: Path, tmp_path: Path, monkeypatch: py
         atrest.roll_back(data)
 
 
+def test_what_was_sent_in_pieces_is_the_same(data: Path, tmp_path: Path) -> None:
+    (data / "big").write_bytes(os.urandom(3 << 20))
+    os.truncate(data / "big", 8 << 20)
+    (data / "db").chmod(0o640)
+    sent = json.loads(json.dumps(list(atrest.pieces(data))))
+    assert max(len(one["data"]) for one in sent) < 1.5 * (1 << 20)
+    there = tmp_path / "there"
+    there.mkdir()
+    for one in reversed(sent):
+        atrest.put(there, [one])
+    assert atrest.sums(there) == atrest.sums(data)
+    assert (there / "big").read_bytes() == (data / "big").read_bytes()
+    assert ((there / "db").stat().st_mode & 0o777, (there / "empty").stat().st_size) == (0o640, 0)
+    assert (there / "big").stat().st_blocks * 512 < 4 << 20, "what was not written is not sent"
+
+
 def test_a_file_that_is_not_there_is_named(data: Path) -> None:
     with pytest.raises(OSError, match=r"no file that holds anything is called 'emp\*'"):
         atrest.flip(data, "emp*", 1, 1)
@@ -86,6 +103,13 @@ def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NetnsClu
     finally:
         made.close()
     assert leftovers(run) == []
+
+
+def test_other_data_take_the_place_of_what_was_there(cluster: NetnsCluster, data: Path) -> None:
+    cluster.signal("n1", "KILL")
+    assert cluster.disk.replace("n1", data) == cluster.disk.sums("n1") == atrest.sums(data)
+    cluster.start("n1")
+    assert cluster.state("n1")[0].alive
 
 
 def test_a_node_comes_back_with_what_it_had(cluster: NetnsCluster) -> None:

@@ -188,7 +188,7 @@ def context(cluster: FakeCluster, *, leader: str | None = "n2", seed: int = 0) -
     roles = {n.name: Status(role="leader" if n.name == leader else "follower", term=3) for n in cluster.nodes}
     admin = FakeAdmin(cluster.nodes, leader or "n0")
     ports = {"client": 2379, "peer": 2380}
-    system = cast("System", SimpleNamespace(ports=ports, admin=admin, status=admin.status))
+    system = cast("System", SimpleNamespace(ports=ports, admin=admin, status=admin.status, ready=admin.ready))
     return FaultContext(
         cluster=cast("Cluster", cluster),
         system=system,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.nemesis.fake import FakeCluster
 
 
@@ -36,6 +38,10 @@ class FakeDisk:
         return {"took_ms": 0.1}
 
     def sums(self, node: str) -> dict[str, str]:
+        return dict(self.data[node])
+
+    def replace(self, node: str, folder: Path) -> dict[str, str]:
+        self.data[node] = {"snapshot": f"4096:{folder.name}"}
         return dict(self.data[node])
 
     def snapshot(self, node: str) -> None:

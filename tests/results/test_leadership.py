@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from harness.core.ledger import FaultRecord
@@ -92,6 +93,17 @@ def test_where_nobody_names_a_leader_its_own_word_is_enough(tmp_path: Path) -> N
     lines.insert(1, {**say(8.0, "n1", None, None), "leader": None})
     found = figures(tmp_path, lines)
     assert (found["elections"], found["without_leader_s"]) == (1, 1.0)
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"])
+def test_a_restored_cluster_begins_its_terms_anew(tmp_path: Path, node: str) -> None:
+    still = [say(5.1, "n1", "n1"), *(down(5.5, n) for n in ("n1", "n2", "n3"))]
+    later = [say(7.0, n, node) for n in ("n1", "n2", "n3")]
+    evidence = [{"phase": "during", "effect": True, "facts": {"anew": int(5.2 * S)}}]
+    restored = msgspec.structs.replace(fault("restore", 5.0, 8.0), evidence=evidence)
+    found = figures(tmp_path, [*START, *still, *later], restored)
+    assert (found["elections"], found["elections_by_fault"]) == (1, {"restore": 1})
+    assert figures(tmp_path, [*START, *still, *later], fault("kill", 5.0, 8.0))["elections"] == 0
 
 
 def test_where_nobody_led_there_are_no_figures(tmp_path: Path) -> None:

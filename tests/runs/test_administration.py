@@ -52,6 +52,24 @@ def test_other_faults_join_a_mixed_cluster(tmp_path: Path) -> None:
     assert all(versions == {"3.5.35", "3.6.16"} for versions in mixed)
 
 
+@pytest.mark.parametrize("provider", ["netns", pytest.param("docker", marks=pytest.mark.docker)])
+def test_a_restored_cluster_has_all_that_was_acknowledged(tmp_path: Path, provider: str) -> None:
+    where = ("--provider", provider, "--time", "25s", "--opt", "interval_s=2", "--opt", "hold_s=3")
+    results = run(tmp_path, "--faults", "restore", *where, "--seed", "5")
+    assert results["observations"] == []
+    assert (
+        results["leadership"]["elections_by_fault"]["restore"] == results["faults"]["restore"]["applied"] > 1
+    )
+    old = run(tmp_path, "--faults", "restore-old", *where, "--seed", "6")
+    assert any("linearizable: " in text and "restore-old" in text for text in old["observations"])
+
+
+@pytest.mark.parametrize("version", ["3.4.23", "3.5.35"])
+def test_snapshots_of_older_versions_are_restored(tmp_path: Path, version: str) -> None:
+    results = run(tmp_path, *("--faults", "restore", "--version", version, "--time", "12s", "--seed", "7"))
+    assert results["observations"] == []
+
+
 def test_what_administrators_do_goes_unnoticed(tmp_path: Path) -> None:
     words = ",".join(f"admin:{what}" for what in ("transfer", "compact", "defragment", "snapshot"))
     results = run(

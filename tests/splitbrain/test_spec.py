@@ -474,6 +474,7 @@ def test_a_walk_never_has_two_tracers_on_a_node(seed: int) -> None:
     ("flags", "said"),
     [
         ({"system": "zookeeper"}, "'zookeeper' has no interface for administrators"),
+        ({"faults": ["membership", "restore"]}, "'membership' and 'restore' do not go together"),
         ({"provider": "attach", "nodes": "10.0.0.1:2379"}, "starts nothing"),
         ({"faults": "upgrade"}, "expected --opt upgrade.to=VERSION"),
         ({"faults": "membership:grow", "opt": ["membership.spares=0"]}, "needs a node that is no member yet"),
