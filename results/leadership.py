@@ -3,7 +3,7 @@
 There is a *leader* while a node calls itself so and a majority of the nodes, itself among them, names it in
 what they say of that moment; where no node ever names anybody, its own word is enough. An *election* is the
 first sight of a leader in a higher term than any before, or, where there are no terms, of another one. A cluster that
-was restored begins its terms anew: there it is the first sight of a leader that had been down.
+was restored begins its terms anew: there it is the first sight of a leader at all.
 How long a leader's *term* of office was goes from that to the last moment at which it was the leader of
 that term. Nodes are asked five times a second, so that what is shorter is not seen, and all times are good to 0.2 s.
 """
@@ -122,14 +122,11 @@ def _watched(
     last: dict[str, Mapping[str, Any]] = {}
     found: list[_Election] = []
     spans: list[tuple[int, int, str, int | None]] = []
-    down: dict[str, int] = {}  # node -> when it last did not answer
     since, who = 0, None
     for line in lines:
         last[line["node"]] = line
         time = int(line["time"])
-        if not line.get("ok"):
-            down[line["node"]] = time
-        anew = any(found[-1].time < b < down.get(line["node"], 0) for b in begun) if found else True
+        anew = not found or any(found[-1].time < b <= time for b in begun)
         if line.get("role") == "leader" and (anew or _new(line, found[-1])):
             found.append(_Election(time, line["node"], line.get("term")))
         now = _leader(last, nodes, named=named)

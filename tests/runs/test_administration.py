@@ -57,9 +57,12 @@ def test_a_restored_cluster_has_all_that_was_acknowledged(tmp_path: Path, provid
     where = ("--provider", provider, "--time", "25s", "--opt", "interval_s=2", "--opt", "hold_s=3")
     results = run(tmp_path, "--faults", "restore", *where, "--seed", "5")
     assert results["observations"] == []
-    assert (
-        results["leadership"]["elections_by_fault"]["restore"] == results["faults"]["restore"]["applied"] > 1
+    elections, applied = (
+        results["leadership"]["elections_by_fault"]["restore"],
+        results["faults"]["restore"]["applied"],
     )
+    assert applied - 1 <= elections <= applied, "the last one may be elected when the load is over"
+    assert elections > 0
     old = run(tmp_path, "--faults", "restore-old", *where, "--seed", "6")
     assert any("linearizable: " in text and "restore-old" in text for text in old["observations"])
 
