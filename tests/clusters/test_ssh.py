@@ -20,6 +20,7 @@ from clusters.providers._ssh_link import Access, Link, everywhere, parse
 from clusters.providers.ssh import Ssh
 from harness.core.cluster import Course, Endpoint, Process, Shaping
 from harness.core.errors import InfrastructureError, MissingCapability, SplitbrainError, UsageError
+from harness.core.secrets import HIDDEN
 from tests.clusters.sshd import PLAIN, USER, Host, Lab, keygen, listens
 
 pytestmark = pytest.mark.ssh
@@ -381,6 +382,22 @@ def test_a_key_in_an_agent_does(lab: Lab, tmp_path: Path, monkeypatch: pytest.Mo
     finally:
         agent.terminate()
         agent.wait()
+
+
+def test_a_key_that_the_run_did_not_tell_may_be_at_hand(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(
+        InfrastructureError, match=r"which key the run used is not known on this machine.*ssh-add"
+    ):
+        Ssh(options(lab, key=HIDDEN)).reach()
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519").write_bytes(lab.key.read_bytes())
+    (tmp_path / ".ssh" / "id_ed25519").chmod(0o600)
+    for host in Ssh(options(lab, key=HIDDEN)).reach():
+        host.link.close()
 
 
 def test_an_unknown_host_key_says_its_fingerprint_and_how_to_accept_it(lab: Lab, tmp_path: Path) -> None:
