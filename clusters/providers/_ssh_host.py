@@ -84,8 +84,8 @@ class Host:
 
     # before
 
-    def look(self) -> None:
-        """See what the host has; nothing of a run is made yet.
+    def look(self, *, room: bool = True) -> None:
+        """See what the host has; nothing of a run is made yet. `room`: for a node, which a full disk leaves none.
 
         Raises: MissingCapability, InfrastructureError, each naming the host and what to do.
         """
@@ -102,7 +102,7 @@ class Host:
             line.split(" ", 1) for line in done.out.decode(errors="replace").splitlines() if " " in line
         )
         self._dir = found["dir"]
-        if (megabytes := int(found.get("free") or 0)) < _least_mb:
+        if room and (megabytes := int(found.get("free") or 0)) < _least_mb:
             raise InfrastructureError(
                 f"{says}: the disk that holds {self._dir} is full ({megabytes} MB left, {_least_mb} are needed); make"
                 " room on that host, or name another folder with --opt ssh.dir=DIR"
