@@ -143,6 +143,7 @@ class HostEstate(AtRest):
         setup = {"name": name, "data": str(data), "data_dir": data_dir, "mounts": mounts, "hosts": hosts}
         house = self._houses[name] = self._settle_in(name, partial(_move_out, setup))
         house.ready()
+        leaving.note_node(place, house.pid)
         stat = procfs.stat(house.pid)
         self._limited.inits = {name: (house.pid, stat.start if stat else 0)}
         limited = {f"{c}-limit": self._group(c) or self._limits.refusal(name, c) for c in cgroup.CONTROLLERS}

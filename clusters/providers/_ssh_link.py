@@ -201,12 +201,22 @@ class Link:
         """A file of the host's."""
         return self.check(f"cat {shlex.quote(path)}", f"read {path}", timeout_s=timeout_s)
 
-    def start(self, command: str) -> paramiko.Channel:
-        """Start a command that is talked to."""
+    def start(
+        self, command: str, *, terminal: tuple[str, os.terminal_size] | None = None
+    ) -> paramiko.Channel:
+        """Start a command that is talked to, on a terminal of that kind and size, or on none."""
         with self._saying(f"cannot start {_brief(command)!r}"):
             channel = self._session(_command_s)
-            channel.exec_command(command)
+            if terminal is not None:
+                channel.get_pty(terminal[0], *terminal[1])
+            channel.exec_command(os.fsencode(command))
             return channel
+
+    def knock(self) -> None:
+        """Return once the other end has answered; with a connection that is gone, at once."""
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is not None:
+            transport.global_request("keepalive@openssh.com", wait=True)
 
     @property
     def alive(self) -> bool:

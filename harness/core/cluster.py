@@ -494,4 +494,8 @@ class Provider(Protocol):
         data lives below `run_dir` and is seen by the node as `DATA_DIR`.
 
         Raises: MissingCapability, InfrastructureError.
+
+        Where nobody could enter a node from here, a provider has `execute(run=, node=, argv=)`: it runs a command
+        inside a node of a run that lives or was kept, with our standard streams, and returns its exit code. Raises
+        UsageError where that run is over, or has no such node.
         """
