@@ -437,7 +437,11 @@ class Cluster(Protocol):
         """
 
     def close(self) -> None:
-        """End every process, remove every namespace, rule, mount and cgroup. Idempotent."""
+        """End every process, remove every namespace, rule, mount and cgroup. Idempotent.
+
+        Where nodes do not end with the calling process, a cluster has `keep(limit_s)`, which has them end by
+        themselves in so many seconds, whatever becomes of us, and with no fault left in force.
+        """
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):

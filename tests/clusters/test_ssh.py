@@ -579,6 +579,26 @@ def test_a_host_that_hears_nothing_undoes_what_faults_did_and_the_harness_is_tol
         assert cluster.unblock("f1")["pairs"] == 0
 
 
+def test_a_node_that_is_kept_has_nothing_in_its_way_and_ends_in_time_whoever_is_there(
+    lab: Lab, tmp_path: Path
+) -> None:
+    runs = "ls /var/tmp/splitbrain-root/runs"
+    with contextlib.suppress(InfrastructureError), made(lab, tmp_path, "tsshk1") as cluster:
+        launch(cluster, 7100)
+        cluster.block("f1", [(Endpoint("n1"), Endpoint("n2"))])
+        cluster.signal("n3", "STOP")
+        cluster.keep(2.0)
+        assert cluster.reaches("n1", "n2", 7100)
+        assert cluster.state("n3")[0].state in "RS"
+        _silenced(cluster)
+        cluster._hosts["n1"].link.close()  # one hears of our end, and two hear nothing
+        assert all("tsshk1" in host.run(runs) for host in lab.hosts)
+        for host in lab.hosts:
+            _wait(lambda h=host: "tsshk1" not in h.run(runs))
+            assert ":7100" not in host.run("ss -Htln")
+            assert "tsshk1" not in host.run("nft list tables; ps axo args")
+
+
 @pytest.mark.slow
 def test_the_switch_outlives_an_agent_that_was_killed(lab: Lab, tmp_path: Path) -> None:
     with contextlib.suppress(InfrastructureError), made(lab, tmp_path, "tsshs2", silence_s=5) as cluster:
