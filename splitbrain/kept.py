@@ -4,6 +4,9 @@ The run's own process stays, and with it all that hangs on it: agent, nodes, nam
 session of its own and heeds no Ctrl-C; whoever started the run goes on without it. It closes the
 cluster when its time is over, or when `release` says so. `kept.json` in the run's directory names it
 and each node's init; that file stands exactly as long as the cluster does, unless somebody kills it.
+
+A cluster on hosts does not hang on this process. The hosts are told when its time is over, and end it then by
+themselves, should the process be gone, or this machine.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -20,13 +24,16 @@ from typing import Any, Final
 import msgspec
 
 from clusters.means import procfs
+from harness.core import secrets
 from harness.core.cluster import Cluster
 from harness.core.errors import InfrastructureError, MissingCapability, UsageError, unknown_name
+from harness.core.ledger import Ledger, read_resources
 
 KEEP_S: Final = 3600.0
 _FILE: Final = "kept.json"
 _END: Final = signal.SIGUSR1
 _END_S: Final = 20.0
+_AHEAD_S: Final = 10.0  # of hosts that end a cluster by themselves: what one waits for there would be gone
 
 
 class Kept(msgspec.Struct, kw_only=True, frozen=True):
@@ -49,22 +56,44 @@ def until(now_s: float, limit_s: float = KEEP_S) -> str:
 
 
 def stay(cluster: Cluster, run_dir: Path, when: str, *, limit_s: float = KEEP_S) -> None:
-    """Keep `cluster` from now on, in this process, and close it in the end; main thread only."""
+    """Keep `cluster` from now on, in this process, and end it; main thread only.
+
+    Raises: InfrastructureError where something of it stayed.
+    """
     over = threading.Event()
     signal.signal(_END, lambda *_: over.set())
     keeper = procfs.identity(os.getpid())
     found = {node: procfs.identity(pid) for node, (pid, _start) in cluster.inits.items()}
     nodes = {node: identity for node, identity in found.items() if identity is not None}
+    keep = getattr(cluster, "keep", None)
     try:
         if keeper is not None:
+            if keep is not None:
+                keep(limit_s)
             kept = Kept(run=_run(run_dir), until=when, keeper=keeper, nodes=nodes)
             part = run_dir / f"{_FILE}.part"
             part.write_bytes(msgspec.json.format(msgspec.json.encode(kept)) + b"\n")
             part.replace(run_dir / _FILE)
-            over.wait(limit_s)
+            over.wait(limit_s - (_AHEAD_S if keep is not None else 0.0))
     finally:
-        cluster.close()
-        (run_dir / _FILE).unlink(missing_ok=True)
+        try:
+            end(cluster, run_dir)
+        finally:
+            (run_dir / _FILE).unlink(missing_ok=True)
+
+
+def end(cluster: Cluster, run_dir: Path) -> None:
+    """Close a cluster that outlived its run, and note that nothing is left of it.
+
+    Raises: InfrastructureError where something stayed.
+    """
+    cluster.close()
+    ledger = run_dir / "faults.jsonl"
+    if made := read_resources(ledger):
+        with closing(Ledger(ledger, _run(run_dir))) as lines:
+            for kind, name in made:
+                lines.released(kind, name)
+    secrets.forget(_run(run_dir))
 
 
 def handed_over(run_dir: Path) -> bool:

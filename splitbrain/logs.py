@@ -17,8 +17,8 @@ _look_s: Final = 0.2
 def write_logs(run_dir: Path, name: str | None, write: Callable[[bytes], object], *, follow: bool) -> None:
     """Write the logs of one node, or of all, each line with its log's name where there are several.
 
-    `name` may also be one of the harness's own logs (`controller`, `agent`, `sampler`). With `follow`
-    go on until the run is over, and what it kept.
+    `name` may also be one of the harness's own logs (`controller`, `agent`, `sampler`; where each host has an agent
+    of its own, `agent-n1`, or `agent` for them all). With `follow` go on until the run is over, and what it kept.
 
     Raises: UsageError for a name that has no log, and where there is none at all.
     """
@@ -32,7 +32,7 @@ def write_logs(run_dir: Path, name: str | None, write: Callable[[bytes], object]
             raise _nothing(run_dir, name)
         several = len(tails) > 1 or (name is None and follow)
         for path, tail in tails.items():
-            mark = f"{path.parent.name}/{path.stem}: ".encode() if several else b""
+            mark = f"{_shown(path)}: ".encode() if several else b""
             for block in tail.blocks():
                 begun = True
                 write(_marked(block, mark))
@@ -48,6 +48,10 @@ def write_logs(run_dir: Path, name: str | None, write: Callable[[bytes], object]
         raise _nothing(run_dir, name)
 
 
+def _shown(path: Path) -> str:
+    return path.stem if path.parent.name == "logs" else f"{path.parent.name}/{path.stem}"
+
+
 def _marked(block: bytes, mark: bytes) -> bytes:
     return b"".join(mark + line for line in block.splitlines(keepends=True)) if mark else block
 
@@ -57,8 +61,14 @@ def _paths(run_dir: Path, name: str | None) -> list[Path]:
     if name is None:
         return sorted(folder.glob("*/*.log"))
     return sorted([p for p in folder.glob("*/*.log") if p.parent.name == name]) + [
-        p for p in folder.glob("*.log") if p.stem == name
+        p for p in sorted(folder.glob("*.log")) if name in _names(p)
     ]
+
+
+def _names(log: Path) -> tuple[str, ...]:
+    """What one of the harness's own logs is called."""
+    kind, dash, _node = log.stem.rpartition("-")
+    return (log.stem, kind) if dash else (log.stem,)
 
 
 def _over(run_dir: Path) -> bool:
@@ -67,7 +77,7 @@ def _over(run_dir: Path) -> bool:
 
 def _nothing(run_dir: Path, name: str | None) -> UsageError:
     folder = run_dir / "logs"
-    known = {path.name for path in folder.glob("*/")} | {path.stem for path in folder.glob("*.log")}
+    known = {path.name for path in folder.glob("*/")}.union(*map(_names, folder.glob("*.log")))
     if name is not None and name not in known:
         return unknown_name("node", name, known)
     what = "its nodes have" if name is None else f"{name} has"

@@ -21,7 +21,7 @@ import msgspec
 from harness.core import secrets
 from harness.core.errors import UsageError
 from harness.core.ledger import FaultRecord, read_faults
-from harness.core.spec import Spec
+from harness.core.spec import Spec, read_spec
 from results.findings import findings
 from results.rundir import read_object, run_id
 from splitbrain import registry, series
@@ -38,14 +38,7 @@ def spec_of(run_dir: Path, given: Sequence[str] = ()) -> Spec:
 
     Raises: UsageError for a run without a spec that can be read, and for a secret that nobody knows any more.
     """
-    path = run_dir / "spec.json"
-    try:
-        spec = msgspec.json.decode(path.read_bytes(), type=Spec)
-    except FileNotFoundError:
-        raise UsageError(f"{run_dir} has no spec.json; expected a run that `splitbrain run` made") from None
-    except (OSError, msgspec.DecodeError) as e:
-        raise UsageError(f"cannot read {path}: {e}; expected the spec that `splitbrain run` wrote") from None
-    spec = secrets.reveal(spec, run_id(run_dir))
+    spec = secrets.reveal(read_spec(run_dir), run_id(run_dir))
     options = {owner: dict(values) for owner, values in spec.options.items()}
     for text in given:
         name, equals, value = text.partition("=")

@@ -80,7 +80,7 @@ def main(alter: Callable[[Any, Any], Any] = lambda parts, _stop: parts) -> None:
         results = _without_a_history(spec, run_dir, crashed or str(e))
     cluster = left[0] if left else None
     if cluster is not None and exit_code(results) in (VALID, INTERRUPTED):
-        _close(cluster, results)
+        _close(cluster, run_dir, results)
         cluster = None
     if slot is not None:
         slot.close()
@@ -88,13 +88,16 @@ def main(alter: Callable[[Any, Any], Any] = lambda parts, _stop: parts) -> None:
     conclude(run_dir, results)
     print(results["verdict"], results["reason"], sep=": ", flush=True)
     if cluster is not None:
-        kept.stay(cluster, run_dir, results["kept"])
+        try:
+            kept.stay(cluster, run_dir, results["kept"])
+        except SplitbrainError as e:
+            sys.exit(str(e))  # into the controller's log; the ledger is open
 
 
-def _close(cluster: Cluster, results: dict[str, Any]) -> None:
+def _close(cluster: Cluster, run_dir: Path, results: dict[str, Any]) -> None:
     """End a cluster that could have been kept, and has not failed."""
     try:
-        cluster.close()
+        kept.end(cluster, run_dir)
     except SplitbrainError as e:
         results["error"] = str(e)
         if results["verdict"] == "valid":

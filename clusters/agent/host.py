@@ -7,7 +7,8 @@ the file of the dead man's switch (`clusters.means.switch`) before it is made.
 
 The harness may die, or the way to it may. When it has been silent for too long, or its end of the channel is
 closed, everything that faults did is undone here, and the node's processes go on: they belong to a run whose ledger
-is open, and end with `splitbrain heal`, or after `LINGER_S`.
+is open, and end with `splitbrain heal`, or after `LINGER_S`. A node that is kept (`splitbrain run --keep`) ends at
+the time that was set, whoever is heard of by then.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class HostEstate(AtRest):
         self._fired = ""
         self._switch: subprocess.Popen[bytes] | None = None
         self._parted: float | None = None  # when the harness hung up
+        self._until: float | None = None  # when all ends that is kept
         self._limited = Limited(self)
         self._limits = limits.NodeLimits(self._limited)
 
@@ -143,6 +145,7 @@ class HostEstate(AtRest):
         setup = {"name": name, "data": str(data), "data_dir": data_dir, "mounts": mounts, "hosts": hosts}
         house = self._houses[name] = self._settle_in(name, partial(_move_out, setup))
         house.ready()
+        leaving.note_node(place, house.pid)
         stat = procfs.stat(house.pid)
         self._limited.inits = {name: (house.pid, stat.start if stat else 0)}
         limited = {f"{c}-limit": self._group(c) or self._limits.refusal(name, c) for c in cgroup.CONTROLLERS}
@@ -165,7 +168,7 @@ class HostEstate(AtRest):
             block = str(e)
         loop = loopdisk.probe()
         return {
-            **dict.fromkeys(("signal", "restart", "descriptor-limit", "at-rest")),
+            **dict.fromkeys(("signal", "restart", "keep", "descriptor-limit", "at-rest")),
             "block": block,
             "shape": hostqueue.why_not(),
             "clock": clocks.why_not(),
@@ -176,22 +179,30 @@ class HostEstate(AtRest):
         }, []
 
     def do_beat(self, *, known: dict[str, int]) -> Answer:
-        """Be there. `known`: log file -> how much of it the harness has; returns what came since, and what
-        the dead man's switch did, if it did anything."""
+        """Be there. `known`: log file -> how much of it the harness has; returns what came since (the agent's own
+        log is under the name ""), and what the dead man's switch did, if it did anything."""
         logs = {}
         left = _chunk
-        for path in sorted((self._logs / self._name).glob("*.log")):
+        paths = {path.name: path for path in sorted((self._logs / self._name).glob("*.log"))}
+        for name, path in {**paths, "": self._logs.parent / "agent.log"}.items():
             with path.open("rb") as file:
-                file.seek(known.get(path.name, 0))
+                file.seek(known.get(name, 0))
                 data = file.read(left)
             left -= len(data)
             if data:
-                logs[path.name] = data.decode("latin-1")  # any bytes, through JSON and back
+                logs[name] = data.decode("latin-1")  # any bytes, through JSON and back
         return {"logs": logs, "fired": self._what_fired()}, []
+
+    def do_keep(self, *, limit_s: float) -> Answer:
+        """Leave the node standing for so long, with nothing in its way, and end it then: whether the harness is still
+        there, has hung up, or is silent."""
+        self._until = time.monotonic() + limit_s
+        self._restore(None)
+        return None, []
 
     def hang_up(self) -> None:
         """The harness's end of the channel is closed: it has ended, or the way to it has."""
-        if not any(house.processes for house in self._houses.values()):
+        if self._until is None and not any(house.processes for house in self._houses.values()):
             self.close()  # nothing has begun yet
             return
         self._parted = time.monotonic()
@@ -205,6 +216,8 @@ class HostEstate(AtRest):
                 self._enforce()
         if now > (self._heard if self._parted is None else self._parted) + LINGER_S:
             self.close()  # nobody comes back to this
+        elif self._until is not None and now > self._until:
+            self.close()  # it was kept as long as it was to be
         elif self._parted is None and self._houses and now > self._heard + self._silence_s - 1:
             self._restore("the harness was silent")  # the switch would, a second later
         soonest = min((due - now for _every, due, _on in self._flapping.values()), default=1.0)

@@ -1,8 +1,8 @@
-"""What a run leaves on a host, and taking it away: its folder, and the agent that has noted itself there."""
+"""What a run leaves on a host: its folder, and who has noted himself there, agent and node. Taking it away."""
 
 from __future__ import annotations
 
-import contextlib
+import json
 import shutil
 import signal
 import sys
@@ -14,13 +14,14 @@ from typing import Final
 from clusters.means import cgroup, hostrules, loopdisk, procfs
 
 _mark: Final = "agent"  # a file in a run's folder: the agent's pid and start time
+_node: Final = "node"  # another: the identity of the node's init
 _end_s: Final = 15.0
 
 
 def heal(run: str, home: Path) -> list[str]:
     """Take away what a run has left on this host, whoever of it lives; sentences about what stayed."""
-    with contextlib.suppress(OSError, ValueError):
-        pid, start = map(int, (home / _mark).read_text().split())
+    if (agent := agent_of(home)) is not None:
+        pid, start = agent
         for number in (signal.SIGTERM, signal.SIGKILL):
             procfs.send(pid, start, number)
             if _ended(pid, start):
@@ -73,3 +74,25 @@ def note_pid(home: Path, pid: int) -> None:
     stat = procfs.stat(pid)
     home.mkdir(parents=True, exist_ok=True)
     (home / _mark).write_text(f"{pid} {stat.start if stat else 0}")
+
+
+def agent_of(home: Path) -> tuple[int, int] | None:
+    """Pid and start time of the agent that has noted itself, whether it lives or not."""
+    try:
+        pid, start = map(int, (home / _mark).read_text().split())
+    except (OSError, ValueError):
+        return None
+    return pid, start
+
+
+def note_node(home: Path, pid: int) -> None:
+    """Let those find the node who would enter it, from whichever PID namespace."""
+    (home / _node).write_text(json.dumps(procfs.identity(pid)))
+
+
+def node_of(home: Path) -> int | None:
+    """The pid of the node's init, as the caller has it; None where there is none (any more)."""
+    try:
+        return procfs.find(procfs.Identity(*json.loads((home / _node).read_text())))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -26,7 +26,11 @@ from clusters.means import kernel, procfs, tracing
 
 LARGEST: Final = 4 << 20  # bytes of what says how to start a process, the text of its files included
 _exec_s: Final = 10.0
-_path: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ENV: Final = {  # of whatever runs on a node, before what it asks for itself
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME": "/tmp",
+    "LANG": "C.UTF-8",
+}
 _own: Final = ("/run", "/tmp", "/dev/shm")
 _hosts: Final = "/run/splitbrain/hosts"
 
@@ -210,7 +214,7 @@ class Init:
                 os.initgroups(spec["user"], user[1])
                 os.setgid(user[1])
                 os.setuid(user[0])
-            env = {"PATH": _path, "HOME": "/tmp", "LANG": "C.UTF-8", **spec["env"]}
+            env = {**ENV, **spec["env"]}
             if spec["held"]:
                 tracing.await_tracer()
             os.execvpe(spec["argv"][0], spec["argv"], env)  # noqa: S606 - a shell is what we do without

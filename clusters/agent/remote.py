@@ -1,9 +1,11 @@
-"""The agent's door on a host: started over SSH as `python3 -I -S remote.py splitbrain-RUN HOME [heal|rootless]`.
+"""The agent's door on a host: started over SSH as `python3 -I -S remote.py splitbrain-RUN HOME [HOW]`.
 
 Requests come on standard input and answers go to standard output, a line of JSON each; HOME is the run's folder
-on this host. When the input ends, so has the harness, or the way to it: see `clusters.agent.host`. With
-`heal` it takes away what a run has left and says what stayed. Without root (`rootless`) it goes on in a user
-namespace of its own.
+on this host. When the input ends, so has the harness, or the way to it: see `clusters.agent.host`. Without root
+(`rootless`) it goes on in a user namespace of its own.
+
+Other doors lead to a run that has an agent already: `heal` takes away what it has left and says what stayed,
+`stands` says what is there, and `enter TERM CMD...` runs a command inside the node (`clusters.agent.inside`).
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # last: the standard library comes first
 
-from clusters.agent import host, leaving
+from clusters.agent import host, inside, leaving
 from clusters.agent.house import Refusal
 from clusters.means import enclosure, kernel, userns
 
@@ -138,9 +140,13 @@ def answer(lines: Lines, estate: host.HostEstate, request: dict[str, Any]) -> No
 
 if __name__ == "__main__":
     run, home, *how = sys.argv[1].removeprefix("splitbrain-"), Path(sys.argv[2]), *sys.argv[3:]
-    if "heal" in how:
+    if how[:1] == ["heal"]:
         print(json.dumps(leaving.heal(run, home)))
-    elif "rootless" in how:
+    elif how[:1] == ["stands"]:
+        print(inside.stands(home))
+    elif how[:1] == ["enter"]:
+        sys.exit(inside.enter(home, how[1], how[2:]))
+    elif how == ["rootless"]:
         rootless(home)
     else:
         leaving.note_pid(home, os.getpid())

@@ -6,6 +6,7 @@ does not answer any more ends the run; what was to be undone there stays open in
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,6 @@ from harness.core.errors import (
 
 CANNOT: Final[Mapping[str, str | None]] = {
     "client-places": "clients of hosts over SSH all connect from this machine",
-    "keep": "a cluster on hosts ends with its run; log in to a host to look round",
 }
 _about_itself: Final = frozenset({"echo"})  # requests that no node has to be named in
 _beat_s: Final = 0.2
@@ -111,11 +111,12 @@ class SshCluster:
             return cannot
 
         found = self._each(settle)
-        works: dict[str, str | None] = dict.fromkeys(("ssh", "signal", "restart", "descriptor-limit"))
+        works: dict[str, str | None] = dict.fromkeys(("ssh", "signal", "restart", "keep", "descriptor-limit"))
         asked = {name: _first(name, found) for cannot in found.values() for name in cannot}
         self.capabilities = {**works, **CANNOT, **asked}
         for host in self._hosts.values():
             self.log_dir(host.name).mkdir(parents=True, exist_ok=True)
+            self._log(host.name, "").touch()
             beat = threading.Thread(
                 target=self._keep_beating, args=(host,), name=f"splitbrain-beat-{host.name}"
             )
@@ -127,6 +128,16 @@ class SshCluster:
         """Raises: InfrastructureError when a host does not answer any more, or has undone faults by itself."""
         if self._lost:
             raise InfrastructureError(next(iter(self._lost.values())))
+
+    def keep(self, limit_s: float) -> None:
+        """See `harness.core.cluster.Cluster`. A host that cannot be told has not heard us for a while, and ends its
+        node before the others do."""
+
+        def tell(host: Host) -> None:
+            with contextlib.suppress(InfrastructureError):
+                host.ask("keep", limit_s=limit_s)
+
+        self._each(tell, self._hosts.keys() - self._lost.keys())
 
     def close(self) -> None:
         if not self._open:
@@ -191,7 +202,7 @@ class SshCluster:
         said = host.ask("beat", known=self._known[host.name], timeout_s=_lost_s)
         for name, text in said["logs"].items():
             data = text.encode("latin-1")
-            with (self.log_dir(host.name) / name).open("ab") as log:
+            with self._log(host.name, name).open("ab") as log:
                 log.write(data)
             self._known[host.name][name] = self._known[host.name].get(name, 0) + len(data)
         if said["fired"]:
@@ -275,6 +286,10 @@ class SshCluster:
 
     def log_dir(self, node: str) -> Path:
         return self._logs / self._node(node)
+
+    def _log(self, node: str, name: str) -> Path:
+        """Where a log of a host's is written on: `name` in the node's folder, or without one the agent's."""
+        return self.log_dir(node) / name if name else self._logs / f"agent-{node}.log"
 
     def spawn_helper(self, argv: Sequence[str], name: str) -> int:
         return self._helpers.spawn(argv, name)

@@ -26,7 +26,7 @@ def remove(run: str, run_dir: Path, name: str) -> None:
     host = Host(link, "", options)
     try:
         link.connect()
-        host.look()
+        host.look(room=False)
         problems = host.heal(run)
     finally:
         link.close()

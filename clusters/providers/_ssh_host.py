@@ -74,6 +74,7 @@ class Host:
         self._python = str(options.get("python") or "python3")
         self._sudo = bool(options.get("sudo", True))
         self._dir = ""
+        self._code_at: str | None = None
         self._how: tuple[str, ...] = ()  # what goes before the agent's command line
         self.rootless = False
         self._lock = threading.Lock()
@@ -84,8 +85,8 @@ class Host:
 
     # before
 
-    def look(self) -> None:
-        """See what the host has; nothing of a run is made yet.
+    def look(self, *, room: bool = True) -> None:
+        """See what the host has; nothing of a run is made yet. `room`: for a node, which a full disk leaves none.
 
         Raises: MissingCapability, InfrastructureError, each naming the host and what to do.
         """
@@ -102,7 +103,7 @@ class Host:
             line.split(" ", 1) for line in done.out.decode(errors="replace").splitlines() if " " in line
         )
         self._dir = found["dir"]
-        if (megabytes := int(found.get("free") or 0)) < _least_mb:
+        if room and (megabytes := int(found.get("free") or 0)) < _least_mb:
             raise InfrastructureError(
                 f"{says}: the disk that holds {self._dir} is full ({megabytes} MB left, {_least_mb} are needed); make"
                 " room on that host, or name another folder with --opt ssh.dir=DIR"
@@ -143,10 +144,12 @@ class Host:
 
     def send_code(self) -> str:
         """Bring the agent's code to the host, unless it is there; where it is there."""
-        digest, data = _code()
-        there = f"{self._dir}/code-{digest}"
-        self._bring(there, iter([data]), "send the agent")
-        return there
+        if self._code_at is None:
+            digest, data = _code()
+            there = f"{self._dir}/code-{digest}"
+            self._bring(there, iter([data]), "send the agent")
+            self._code_at = there
+        return self._code_at
 
     def _bring(self, there: str, data: Iterator[bytes], what: str) -> None:
         quoted = shlex.quote(there)
@@ -230,6 +233,10 @@ class Host:
             self._gone = self._gone or "it was closed"
             self._channel.close()
         return [f"{self.link.says}: {problem}" for problem in problems]
+
+    def stands(self, run: str) -> str:
+        """What there is of a run here, in a word: see `clusters.agent.inside.stands`."""
+        return self.link.check(self.command(run, "stands"), "see what runs there").decode().strip()
 
     def heal(self, run: str) -> list[str]:
         """Take away what a run has left here; sentences about what stayed."""

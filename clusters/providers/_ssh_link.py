@@ -201,12 +201,22 @@ class Link:
         """A file of the host's."""
         return self.check(f"cat {shlex.quote(path)}", f"read {path}", timeout_s=timeout_s)
 
-    def start(self, command: str) -> paramiko.Channel:
-        """Start a command that is talked to."""
+    def start(
+        self, command: str, *, terminal: tuple[str, os.terminal_size] | None = None
+    ) -> paramiko.Channel:
+        """Start a command that is talked to, on a terminal of that kind and size, or on none."""
         with self._saying(f"cannot start {_brief(command)!r}"):
             channel = self._session(_command_s)
-            channel.exec_command(command)
+            if terminal is not None:
+                channel.get_pty(terminal[0], *terminal[1])
+            channel.exec_command(os.fsencode(command))
             return channel
+
+    def knock(self) -> None:
+        """Return once the other end has answered; with a connection that is gone, at once."""
+        transport = self._client.get_transport() if self._client is not None else None
+        if transport is not None:
+            transport.global_request("keepalive@openssh.com", wait=True)
 
     @property
     def alive(self) -> bool:
@@ -353,7 +363,11 @@ def _denied(error: Exception, key: str | None, target: Target, says: str) -> str
 
     if not isinstance(error, paramiko.AuthenticationException):
         return f"{says}: no SSH connection can be made: {error}"
-    which = "the key of --opt ssh.key is" if key else "none of the keys at hand (agent, ~/.ssh) is"
+    which = (
+        "the key of --opt ssh.key is"
+        if key and key != HIDDEN
+        else "none of the keys at hand (agent, ~/.ssh) is"
+    )
     return (
         f"{says}: {which} not accepted for user {target.user}; add its public half to that user's"
         " ~/.ssh/authorized_keys on the host, or name another with --opt ssh.key=FILE"
@@ -361,13 +375,9 @@ def _denied(error: Exception, key: str | None, target: Target, says: str) -> str
 
 
 def _proof(key: str | None, says: str) -> dict[str, Any]:
-    """The arguments of `connect` that say who we are. Raises: InfrastructureError where we have nothing to show."""
-    if key == HIDDEN:
-        raise InfrastructureError(
-            f"{says}: which key was used is not known on this machine: a run's directory does not say it; give it"
-            " again with --opt ssh.key=FILE, or load it into an agent"
-        )
-    if key is not None:
+    """The arguments of `connect` that say who we are. A key that is hidden is not known here: what is at hand may do.
+    Raises: InfrastructureError where we have nothing to show."""
+    if key is not None and key != HIDDEN:
         if not Path(key).expanduser().is_file():
             raise InfrastructureError(f"{says}: --opt ssh.key names no file; expected a private key")
         return {"key_filename": str(Path(key).expanduser()), "allow_agent": False, "look_for_keys": False}
@@ -375,6 +385,12 @@ def _proof(key: str | None, says: str) -> dict[str, Any]:
     agent = os.environ.get("SSH_AUTH_SOCK")
     if not usual and (agent is None or not _listens(agent)):
         what = "SSH_AUTH_SOCK is not set" if agent is None else "nobody answers at SSH_AUTH_SOCK"
+        if key == HIDDEN:
+            raise InfrastructureError(
+                f"{says}: which key the run used is not known on this machine, since its directory does not say it, and"
+                f" there is no other to log in with: ~/.ssh has none, and no authentication agent runs ({what}); load"
+                " it into an agent (ssh-agent, ssh-add)"
+            )
         raise InfrastructureError(
             f"{says}: there is no key to log in with: none was given, ~/.ssh has none, and no authentication agent runs"
             f" ({what}); name one with --opt ssh.key=FILE, or start an agent (ssh-agent, ssh-add)"

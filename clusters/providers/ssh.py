@@ -17,12 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from clusters.providers import _disks
+from clusters.providers import _disks, _ssh_inside
 from clusters.providers._ssh_cluster import CANNOT, SshCluster
 from clusters.providers._ssh_host import Host
 from clusters.providers._ssh_link import Link, Target, access_of, everywhere, parse
 from harness.core.descriptor import Descriptor
-from harness.core.errors import InfrastructureError, UsageError
+from harness.core.errors import InfrastructureError, UsageError, unknown_name
 from harness.core.options import Option
 
 SSH: Final = Descriptor(
@@ -163,6 +163,15 @@ class Ssh:
             self.unmade = cluster.abandon()
             raise
         return cluster
+
+    def execute(self, *, run: str, node: str, argv: Sequence[str]) -> int:
+        """See `harness.core.cluster.Provider`; over a connection of its own."""
+        targets = {f"n{i}": target for i, target in enumerate(self._targets, 1)}
+        if node not in targets:
+            raise unknown_name("node", node, targets)
+        with contextlib.closing(Link(node, targets[node], self._access)) as link:
+            link.connect()
+            return _ssh_inside.execute(Host(link, "", self._options), run, argv)
 
 
 def _arrive(host: Host) -> None:

@@ -441,7 +441,11 @@ class Cluster(Protocol):
         """
 
     def close(self) -> None:
-        """End every process, remove every namespace, rule, mount and cgroup. Idempotent."""
+        """End every process, remove every namespace, rule, mount and cgroup. Idempotent.
+
+        Where nodes do not end with the calling process, a cluster has `keep(limit_s)`, which has them end by
+        themselves in so many seconds, whatever becomes of us, and with no fault left in force.
+        """
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -498,4 +502,8 @@ class Provider(Protocol):
         data lives below `run_dir` and is seen by the node as `DATA_DIR`.
 
         Raises: MissingCapability, InfrastructureError.
+
+        Where nobody could enter a node from here, a provider has `execute(run=, node=, argv=)`: it runs a command
+        inside a node of a run that lives or was kept, with our standard streams, and returns its exit code. Raises
+        UsageError where that run is over, or has no such node.
         """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from harness.core.checker import Verdict
+from harness.core.errors import UsageError
 
 FORMAT = 1
 
@@ -70,3 +72,17 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def owners(self) -> frozenset[str]:
         """Who owns options of the run before any checker does: system, workload, provider, fault families."""
         return frozenset((self.system, self.workload, self.provider, *self.families))
+
+
+def read_spec(run_dir: Path) -> Spec:
+    """The spec of a run, from its directory; secret options are hidden in it (`core.secrets`).
+
+    Raises: UsageError where there is none that can be read.
+    """
+    path = run_dir / "spec.json"
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Spec)
+    except FileNotFoundError:
+        raise UsageError(f"{run_dir} has no spec.json; expected a run that `splitbrain run` made") from None
+    except (OSError, msgspec.DecodeError) as e:
+        raise UsageError(f"cannot read {path}: {e}; expected the spec that `splitbrain run` wrote") from None

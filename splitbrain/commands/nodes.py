@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -17,12 +16,16 @@ def execute_in_node(
     target: Run,
     node: Annotated[str, typer.Argument(metavar="NODE", help="n1, n2 ...")],
     words: Annotated[list[str], typer.Argument(metavar="-- CMD...", help="What to run there.")],
-) -> NoReturn:
-    """Run a command inside a node of a cluster that was kept."""
-    from splitbrain import kept
+) -> int:
+    """Run a command inside a node of a cluster that was kept; on hosts over SSH, of one that runs as well."""
+    from splitbrain.inside import execute
 
-    argv = kept.command(find(target), node, words)
-    os.execv(argv[0], argv)  # noqa: S606 - its exit code is ours
+    try:
+        return execute(find(target), node, words)
+    except Stopped:
+        return 130
+    except BrokenPipeError:  # of what the command said; it would have met that itself
+        return 128 + 13
 
 
 @app.command()

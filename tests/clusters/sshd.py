@@ -52,6 +52,7 @@ own {folder}/tmp /var/tmp
 own {folder}/home /home
 own {folder}/root /root
 for group in $(findmnt -rno TARGET | grep ^/sys/fs/cgroup/); do mount -o remount,bind,rw $group; done
+mount -o remount,bind,rw /dev/pts
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /tmp
 mkdir -m 755 /run/sshd

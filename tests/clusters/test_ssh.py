@@ -20,6 +20,7 @@ from clusters.providers._ssh_link import Access, Link, everywhere, parse
 from clusters.providers.ssh import Ssh
 from harness.core.cluster import Course, Endpoint, Process, Shaping
 from harness.core.errors import InfrastructureError, MissingCapability, SplitbrainError, UsageError
+from harness.core.secrets import HIDDEN
 from tests.clusters.sshd import PLAIN, USER, Host, Lab, keygen, listens
 
 pytestmark = pytest.mark.ssh
@@ -383,6 +384,22 @@ def test_a_key_in_an_agent_does(lab: Lab, tmp_path: Path, monkeypatch: pytest.Mo
         agent.wait()
 
 
+def test_a_key_that_the_run_did_not_tell_may_be_at_hand(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    with pytest.raises(
+        InfrastructureError, match=r"which key the run used is not known on this machine.*ssh-add"
+    ):
+        Ssh(options(lab, key=HIDDEN)).reach()
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519").write_bytes(lab.key.read_bytes())
+    (tmp_path / ".ssh" / "id_ed25519").chmod(0o600)
+    for host in Ssh(options(lab, key=HIDDEN)).reach():
+        host.link.close()
+
+
 def test_an_unknown_host_key_says_its_fingerprint_and_how_to_accept_it(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "known").write_text("")
     said = refusal(lab, known_hosts=str(tmp_path / "known"))
@@ -560,6 +577,26 @@ def test_a_host_that_hears_nothing_undoes_what_faults_did_and_the_harness_is_tol
         ):
             cluster.check()
         assert cluster.unblock("f1")["pairs"] == 0
+
+
+def test_a_node_that_is_kept_has_nothing_in_its_way_and_ends_in_time_whoever_is_there(
+    lab: Lab, tmp_path: Path
+) -> None:
+    runs = "ls /var/tmp/splitbrain-root/runs"
+    with contextlib.suppress(InfrastructureError), made(lab, tmp_path, "tsshk1") as cluster:
+        launch(cluster, 7100)
+        cluster.block("f1", [(Endpoint("n1"), Endpoint("n2"))])
+        cluster.signal("n3", "STOP")
+        cluster.keep(2.0)
+        assert cluster.reaches("n1", "n2", 7100)
+        assert cluster.state("n3")[0].state in "RS"
+        _silenced(cluster)
+        cluster._hosts["n1"].link.close()  # one hears of our end, and two hear nothing
+        assert all("tsshk1" in host.run(runs) for host in lab.hosts)
+        for host in lab.hosts:
+            _wait(lambda h=host: "tsshk1" not in h.run(runs))
+            assert ":7100" not in host.run("ss -Htln")
+            assert "tsshk1" not in host.run("nft list tables; ps axo args")
 
 
 @pytest.mark.slow

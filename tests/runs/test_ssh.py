@@ -40,9 +40,9 @@ def inside(lab: Lab) -> Iterator[None]:
         assert left == []
 
 
-def left_on(host: Host) -> list[str]:
-    """What is there of any run."""
-    found = host.run("ls /var/tmp/splitbrain-root/runs; nft list tables | grep splitbrain").split("\n")
+def left_on(host: Host, user: str = "root") -> list[str]:
+    """What is there of any run of who logged in as `user`."""
+    found = host.run(f"ls /var/tmp/splitbrain-{user}/runs; nft list tables | grep splitbrain").split("\n")
     found += [
         line for line in host.run("ps axo args").splitlines() if "remote.py" in line or "switch.sh" in line
     ]
@@ -51,6 +51,12 @@ def left_on(host: Host) -> list[str]:
 
 def run(lab: Lab, out: Path, *args: object, timeout_s: float = 120) -> Done:
     return splitbrain("run", *lab.options, *args, "--out", out, "--json", timeout_s=timeout_s)
+
+
+def execute(run_dir: Path, node: str, *argv: str, **more: object) -> Done:
+    command = [sys.executable, "-P", "-m", "splitbrain", "exec", str(run_dir), node, "--", *argv]
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True, timeout=60, check=False, **more)  # type: ignore[call-overload]
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def test_the_demo_is_valid_every_fault_shows_and_no_key_is_told(lab: Lab, out: Path) -> None:
@@ -75,11 +81,25 @@ def test_the_demo_is_valid_every_fault_shows_and_no_key_is_told(lab: Lab, out: P
     assert "ssh.key=[redacted]" in results["command"]
 
 
-def test_stale_reads_behind_a_partition_are_found(lab: Lab, out: Path) -> None:
+def test_stale_reads_behind_a_partition_are_found_and_the_cluster_can_be_kept(lab: Lab, out: Path) -> None:
     control = ("--opt", "reads=serializable", "--faults", "partition", "--time", "6s", "--seed", "3")
-    done = run(lab, out, *control)
+    done = run(lab, out, *control, "--keep")
     assert (done.code, done.results["verdict"]) == (1, "invalid")
     assert done.results["checks"]["linearizable"]["anomalies"]
+    run_dir = Path(done.results["run"])
+    assert done.results["kept"] == json.loads((run_dir / "kept.json").read_text())["until"]
+    script = (
+        "hostname; tr '\\0' ' ' </proc/2/cmdline; echo; ls /run/splitbrain/data; cat; echo no >&2; exit 7"
+    )
+    there = execute(run_dir, "n2", "sh", "-c", script, input="typed\n")
+    assert (there.code, there.err) == (7, "no\n")
+    name, process, data, typed = there.out.splitlines()
+    assert (name, data, typed) == ("n2", "member", "typed")
+    assert process.startswith("/run/splitbrain/program/etcd --name=n2 "), "it sees what runs there"
+    healed = splitbrain("heal", run_dir)
+    assert (healed.code, "left standing" in healed.out) == (0, True)
+    again = execute(run_dir, "n1", "true")
+    assert (again.code, "has nothing that stands on its hosts" in again.err) == (2, True)
 
 
 @pytest.mark.slow
