@@ -23,10 +23,11 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from harness.core.errors import InfrastructureError, UsageError
-from harness.core.exits import ERROR, USAGE, VALID, VIOLATION
-from results.findings import findings
+from harness.core.exits import ERROR, VALID, VIOLATION
+from results.findings import Finding, findings
 from results.rundir import new_run_id
-from splitbrain import registry
+from splitbrain import baseline as baselines
+from splitbrain import expecting, registry
 from splitbrain.campaign import compare, home, ledger, notify, retention, summary
 from splitbrain.campaign.baseline import Baseline
 from splitbrain.campaign.cell import Order, Outcome, run_dir_of, settle
@@ -226,21 +227,15 @@ class Night:
 
     def failed(self, attempt: Attempt) -> bool:
         """Whether an attempt is a failure: a violation that no baseline knows, or an error. A canary is none."""
-        if attempt.how is None or attempt.how == "cut-off" or self.cell(attempt.cell).kind == "canary":
+        if self.cell(attempt.cell).kind == "canary":
             return False
-        if attempt.exit == VIOLATION:
-            found = [f["signature"] for f in attempt.findings]
-            return not found or any(self.baseline.entry(s) is None for s in found)
-        return attempt.exit in (ERROR, USAGE)
+        return summary.code_of(attempt, self.baseline) in (VIOLATION, ERROR)
 
     def _end(self, outcome: Outcome, *, counts: bool = True) -> None:
         attempt = self.state.attempts[outcome.run]
         cell, results = self.cell(attempt.cell), outcome.results
         run_dir = run_dir_of(self.folder, outcome.run)
-        wanted = outcome.code == VALID and str(cell.spec.get("expect", "")).startswith("invalid")
-        found = (
-            [] if cell.kind == "canary" or wanted else findings(results)
-        )  # what was to be found is no finding
+        found = [] if cell.kind == "canary" else _unexpected(results, outcome.code)
         fresh = self._fresh([f.signature for f in found])
         self.ledger.append(
             "end",
@@ -255,6 +250,7 @@ class Night:
             host=outcome.host,
             findings=[{"signature": f.signature, "explanation": f.explanation[:_reason]} for f in found],
             kinds=_kinds(results),
+            **_beside(results),
             **self._made_small(run_dir, results),
         )
         ended = self.state.attempts[outcome.run]
@@ -299,6 +295,11 @@ class Night:
             self.show.say(problem)
             self.ledger.append("note", text=problem)
 
+    def so_far(self) -> dict[str, Any]:
+        """The summary object as it stands, which nothing is written of."""
+        asked = self.campaign
+        return summary.build(self.folder, asked.canary.bug, self.plan, self.state, self.before, self.baseline)
+
     def conclude(self) -> dict[str, Any]:
         """Compare, write the summaries, tell of a canary that was not found, reduce what is old.
 
@@ -334,6 +335,23 @@ class _Queue:
     def take(self) -> None:
         """It has been started."""
         self._next = None
+
+
+def _unexpected(results: dict[str, Any], code: int) -> list[Finding]:
+    """The findings of a run but for those that it was made to have."""
+    words = results.get("expected") or ()
+    if code == VALID and results.get("expect") == "invalid":
+        return []
+    return [f for f in findings(results) if not expecting.is_named(f, words)]
+
+
+def _beside(results: dict[str, Any]) -> dict[str, Any]:
+    """What an invalid run comes to where all its findings turn out to be known."""
+    if results.get("verdict") != "invalid":
+        return {}
+    known = [f.signature for f in findings(results)]
+    unmet = expecting.unmet(results, results.get("expected") or (), known)
+    return {"rest": baselines.rest(results), **({"unmet": unmet} if unmet else {})}
 
 
 def _kinds(results: dict[str, Any]) -> dict[str, list[str]]:
