@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -78,6 +78,7 @@ class Night:
         self._given_up: set[str] = set()
         self._again: list[tuple[Cell, str]] = []  # started on paper only, and cells that were cut off
         self._asked: list[int] = []
+        self._teller = notify.Teller(campaign.notify)
         earlier = [s for n in home.nights(self.home) if n < folder and (s := home.read_summary(n))]
         self.before = compare.known_of(earlier[-1] if earlier else None)
         self._taken = sum(int(s.get("bytes") or 0) for s in earlier)
@@ -107,6 +108,7 @@ class Night:
                     for outcome in self.places.ended():
                         self._end(outcome)
                     heard = self._heed(heard)
+                    self._note(self._teller.problems())
                     if self.state.stop is None:
                         self._start_what_fits(queue)
                     if not self.places.running() and (self.state.stop or not self._waiting(queue)):
@@ -289,11 +291,12 @@ class Night:
         return [s for s in signatures if s not in known and self.baseline.entry(s) is None]
 
     def _tell(self, event: str, text: str, more: dict[str, Any]) -> None:
-        for problem in notify.tell(
-            self.campaign.notify, event, text, {"campaign": self.campaign.name, **more}
-        ):
-            self.show.say(problem)
-            self.ledger.append("note", text=problem)
+        self._teller.tell(event, text, {"campaign": self.campaign.name, **more})
+
+    def _note(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.show.say(text)
+            self.ledger.append("note", text=text)
 
     def so_far(self) -> dict[str, Any]:
         """The summary object as it stands, which nothing is written of."""
@@ -303,18 +306,28 @@ class Night:
     def conclude(self) -> dict[str, Any]:
         """Compare, write the summaries, tell of a canary that was not found, reduce what is old.
 
+        Who could not be told stands in the summary as well, which is there before anyone is waited for.
+
         Raises: InfrastructureError when the summary cannot be written.
         """
-        told = summary.conclude(self.folder, self.campaign, self.plan, self.state, self.before, self.baseline)
+        told = self._conclude()
         if told["canary"]["verdict"] == "not found":
             self._tell("canary", told["canary"]["sentence"], {})
+        if problems := self._teller.finish():
+            self._note(problems)
+            told = self._conclude()
         freed = retention.by_age(self.home, self.campaign.keep, datetime.now(UTC))
         for problem in freed.problems:
             self.show.say(problem)
         return told
 
+    def _conclude(self) -> dict[str, Any]:
+        return summary.conclude(self.folder, self.campaign, self.plan, self.state, self.before, self.baseline)
+
     def close(self) -> None:
-        """Let go of the ledger and the places."""
+        """Let go of the ledger and the places. Of a night that broke off everyone is told all the same."""
+        for problem in self._teller.finish():
+            self.show.say(problem)
         self.places.close()
         self.ledger.close()
 

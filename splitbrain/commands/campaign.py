@@ -258,7 +258,9 @@ def overdue(
     limit_s = asked.every_s if after is None else specs.seconds(after)
     found = watch.look(out / asked.name, limit_s, datetime.now(UTC))
     if found.late:
-        for problem in notify.tell(asked.notify, "overdue", f"campaign {asked.name}: {found.sentence}", {}):
+        about = {"campaign": asked.name, "night": found.night}
+        text = f"campaign {asked.name}: {found.sentence}"
+        for problem in notify.tell(asked.notify, "overdue", text, about):
             say(problem)
     if json:
         print_json({"format": 1, "late": found.late, "night": found.night, "reason": found.sentence})
