@@ -138,10 +138,7 @@ def _about(cell: Mapping[str, Any], attempt: Mapping[str, Any], night: Path) -> 
     words = [f"run {attempt['run']}: {attempt['word']}", f"cell {cell['id']}", f"seed {cell['seed']}"]
     words += [f"version {attempt['version']}"] if attempt["version"] else []
     words += [f"{attempt['ops']:,} operations"] if attempt["ops"] is not None else []
-    if attempt["run_dir"]:
-        words.append(str(night / attempt["run_dir"] / "report.html"))
-    else:
-        words.append(str(night / "attempts" / attempt["run"] / "log"))
+    words += [str(night / attempt["report"])] if attempt.get("report") else []
     return ", ".join(words)
 
 

@@ -101,6 +101,7 @@ def build(
         "sessions": state.sessions,
         "verdict": _verdict_of.get(code, "unknown"),
         "reason": "",
+        "reasons": [],
         "exit": code,
         "complete": not (cut or interrupted or (not_started and _may_go_on(state.stop))),
         "stop": state.stop,
@@ -111,10 +112,11 @@ def build(
         "findings": found,
         "notes": [*baseline.expired(), *state.notes],
         "left_out": msgspec.to_builtins(plan.left_out),
-        "cells": [_cell(cells[ident], by_cell[ident], baseline) for ident in cells],
+        "cells": [_cell(cells[ident], by_cell[ident], baseline, night) for ident in cells],
         "findings_so_far": msgspec.to_builtins([c.known for c in compared]),
     }
-    told["reason"] = _reason(told)
+    told["reasons"] = _reasons(told)
+    told["reason"] = "; ".join(told["reasons"])
     return told
 
 
@@ -249,7 +251,7 @@ def _hit(cell: Cell, attempt: Attempt) -> bool:
     )
 
 
-def _cell(cell: Cell, attempts: Sequence[Attempt], baseline: Baseline) -> dict[str, Any]:
+def _cell(cell: Cell, attempts: Sequence[Attempt], baseline: Baseline, night: Path) -> dict[str, Any]:
     about = (
         "run",
         "n",
@@ -273,6 +275,7 @@ def _cell(cell: Cell, attempts: Sequence[Attempt], baseline: Baseline) -> dict[s
             {
                 "word": word(a),
                 **{name: getattr(a, name) for name in about},
+                "report": _report(a, night),
                 **(
                     {"found": _hit(cell, a)}
                     if cell.kind == "canary"
@@ -284,8 +287,14 @@ def _cell(cell: Cell, attempts: Sequence[Attempt], baseline: Baseline) -> dict[s
     }
 
 
-def _reason(told: Mapping[str, Any]) -> str:
-    """One sentence, what matters most first."""
+def _report(attempt: Attempt, night: Path) -> str | None:
+    """What there is to read of an attempt, below the night: its report, or else what its process said."""
+    places = [f"{attempt.run_dir}/report.html"] if attempt.run_dir else []
+    return next((p for p in (*places, f"attempts/{attempt.run}/log") if (night / p).exists()), None)
+
+
+def _reasons(told: Mapping[str, Any]) -> list[str]:
+    """What the night came to, what matters most first."""
     counts, parts = told["counts"], []
     if told["canary"]["verdict"] == "not found":
         parts.append(told["canary"]["sentence"])
@@ -312,7 +321,7 @@ def _reason(told: Mapping[str, Any]) -> str:
         parts.append(f"{counts['not_started']} not started{why}")
     elif told["stop"] == "interrupted":
         parts.append("interrupted")
-    return "; ".join(parts)
+    return parts
 
 
 def read_known(folder: Path, before: Path) -> list[compare.Known]:
