@@ -112,13 +112,12 @@ def _duration(seconds: float) -> str:
 
 
 def _findings(told: Mapping[str, Any]) -> str:
-    """Those that fail the night first. A list and no table: a report's link must not be off a phone's screen."""
-    every = sorted(told["findings"], key=lambda f: (not f["fails"], f["status"] != "new", not f["hits"]))
+    """A list and no table: a report's link must not be off a phone's screen."""
     dirs = {a["run"]: a["run_dir"] for cell in told["cells"] for a in cell["attempts"] if a["run_dir"]}
     again = {run: "splitbrain replay " + shlex.quote(f"{told['path']}/{path}") for run, path in dirs.items()}
     body = (
-        f'<ul class="found">{"".join(_finding(f, again) for f in every)}</ul>'
-        if every
+        f'<ul class="found">{"".join(_finding(f, again) for f in told["findings"])}</ul>'
+        if told["findings"]
         else '<p class="empty">None, tonight or before.</p>'
     )
     return section("findings", "Findings", body, "Grouped by signature, beside those of earlier nights.")

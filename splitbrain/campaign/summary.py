@@ -72,7 +72,7 @@ def build(
         by_cell[attempt.cell].append(attempt)
     done = state.done()
     compared = compare.compare(home.number(night), before, judged(cells, attempts))
-    found = [_finding(c, baseline) for c in compared]
+    found = sorted((_finding(c, baseline) for c in compared), key=lambda f: not f["fails"])
     canary = _canary(bug, plan, by_cell)
     not_started = [ident for ident in cells if not by_cell[ident] and cells[ident].kind != "canary"]
     cut = [ident for ident in cells if by_cell[ident] and ident not in done]

@@ -150,6 +150,8 @@ def test_an_expectation_that_is_not_met_is_a_failure_and_one_that_is_met_passes(
     assert "a violation was expected, and none was found" in written
     assert told["exit"] == 1
     assert "not as expected: " in told["reason"]
+    assert "### Not as expected" in (Path(told["path"]) / "summary.md").read_text()
+    assert "not as expected</span>" in (Path(told["path"]) / "index.html").read_text()
     other = STALE.replace("linearizable", "set")
     (tmp_path / "known.toml").write_text(KNOWN.replace(STALE, other))
     excused = campaign(

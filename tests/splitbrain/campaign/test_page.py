@@ -79,3 +79,16 @@ def test_on_a_phone_a_report_is_one_tap_away(night: Path) -> None:
         seen.locator("#findings a").first.click()
         seen.wait_for_url("**/report.html")
         assert problems == []
+
+
+def test_in_markdown_too_each_reason_is_said_once(night: Path) -> None:
+    lines = (night / "summary.md").read_text().splitlines()
+    assert lines[2].startswith("the canary was not found: ")
+    assert sum("the canary was not found" in line for line in lines) == 1
+    assert lines[4].startswith("- 1 new finding: ")
+    assert lines[5] == "- 1 in the baseline"
+    known, new = (
+        next(n for n, line in enumerate(lines) if line.startswith(f"| {w} ")) for w in ("known", "new")
+    )
+    assert new < known
+    assert [line for line in lines if "n2 did not get ready" in line]
