@@ -1,4 +1,5 @@
-"""Results objects as JUnit XML, which CI servers read: a pure function, and one that writes its file.
+"""Results objects as JUnit XML, which CI servers read: a pure function, and one that writes its file. What it is made
+of (`case_of`, `say`, `document`) serves the file of a whole campaign as well.
 
 One `testsuite` a run, one `testcase` a check, and a last case `run` for what is no check's business: that the run
 came to its end, meant something, and ended as was expected. **Names are stable**, for servers follow a case by its
@@ -63,19 +64,13 @@ def junit(
     for number in range(len(every), planned or 0):
         suite = ET.SubElement(top, "testsuite", name=f"{name}{(mark := _mark(seen, name, ''))}", time="0.000")
         case = ET.SubElement(suite, "testcase", classname=name, name=f"{_run}{mark}", time="0.000")
-        _child(
+        say(
             case,
             "error",
             f"run {number + 1} of {planned} was never made: the series ended before it",
             "missing",
         )
-    for suite in [*top, top]:
-        for attribute, tag in _counts.items():
-            if suite is not top or tag != "skipped":
-                suite.set(attribute, str(sum(1 for _ in suite.iter(tag))))
-    top.set("time", f"{sum(float(suite.get('time', 0)) for suite in top):.3f}")
-    ET.indent(top)
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(top, encoding="unicode")}\n'
+    return document(top)
 
 
 def write_junit(path: Path, runs: Iterable[Mapping[str, Any]], **options: Any) -> None:
@@ -83,8 +78,27 @@ def write_junit(path: Path, runs: Iterable[Mapping[str, Any]], **options: Any) -
 
     Raises: InfrastructureError when it cannot be written.
     """
+    write_xml(path, junit(runs, **options))
+
+
+def write_xml(path: Path, xml: str) -> None:
+    """Write a document to the file that `--junit` named, whole or not at all.
+
+    Raises: InfrastructureError when it cannot be written.
+    """
     with whole(path, "choose another with --junit") as part:
-        part.write_text(junit(runs, **options), encoding="utf-8")
+        part.write_text(xml, encoding="utf-8")
+
+
+def document(top: ET.Element) -> str:
+    """The XML of a `testsuites` whose suites have their cases and `time`: what is to be counted is counted here."""
+    for suite in [*top, top]:
+        for attribute, tag in _counts.items():
+            if suite is not top or tag != "skipped":
+                suite.set(attribute, str(sum(1 for _ in suite.iter(tag))))
+    top.set("time", f"{sum(float(suite.get('time', 0)) for suite in top):.3f}")
+    ET.indent(top)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(top, encoding="unicode")}\n'
 
 
 def class_name(results: Mapping[str, Any]) -> str:
@@ -97,7 +111,16 @@ def class_name(results: Mapping[str, Any]) -> str:
     parts = [results.get("system"), results.get("workload")]
     if not any(parts) and results.get("history"):
         parts = ["history"]
-    return ".".join(["splitbrain", *(re.sub(r"[^\w-]+", "_", str(part)) for part in parts if part)])
+    return ".".join(["splitbrain", *(name_part(str(part)) for part in parts if part)])
+
+
+def name_part(text: str) -> str:
+    """A part of a class's name, in which a dot would begin another.
+
+    >>> name_part("etcd 3.6 set, faults kill, reads=serializable")
+    'etcd_3_6_set_faults_kill_reads_serializable'
+    """
+    return re.sub(r"[^\w-]+", "_", text)
 
 
 def _mark(seen: Counter[tuple[str, str]], name: str, label: str) -> str:
@@ -107,31 +130,33 @@ def _mark(seen: Counter[tuple[str, str]], name: str, label: str) -> str:
 
 
 def _suite(results: Mapping[str, Any], name: str, mark: str, unknown: Unknown) -> ET.Element:
-    suite = ET.Element("testsuite", name=_text(f"{name}{mark}", 300), time=_seconds(results.get("seconds")))
+    suite = ET.Element(
+        "testsuite", name=xml_text(f"{name}{mark}", 300), time=seconds_text(results.get("seconds"))
+    )
     if results.get("started"):
-        suite.set("timestamp", _text(str(results["started"]).removesuffix("Z"), 40))
+        suite.set("timestamp", xml_text(str(results["started"]).removesuffix("Z"), 40))
     held = ET.SubElement(suite, "properties")
     for about in _properties:
         if results.get(about) is not None:
-            ET.SubElement(held, "property", name=about, value=_text(results[about], MESSAGE_CHARS))
+            ET.SubElement(held, "property", name=about, value=xml_text(results[about], MESSAGE_CHARS))
     excused = results.get("verdict") == "invalid" and exit_code(results) != VIOLATION  # expected, or known
     accused = False
     for check, result in _checks(results).items():
-        case = _case(suite, name, f"{check}{mark}", result.get("seconds"))
+        case = case_of(suite, name, f"{check}{mark}", result.get("seconds"))
         reason = str(result.get("reason") or "")
         if result.get("verdict") == "invalid":
             accused = True
             if excused:
-                _child(
+                say(
                     case,
                     "system-out",
                     body=f"violated, as is expected or known: {reason}\n{_told(result, results)}",
                 )
             else:
-                _child(case, "failure", reason, "violation", _told(result, results))
+                say(case, "failure", reason, "violation", _told(result, results))
         elif result.get("verdict") != "valid":
-            _child(case, unknown, reason, "unknown", _again(results))
-    case = _case(suite, name, f"{_run}{mark}", None)
+            say(case, unknown, reason, "unknown", _again(results))
+    case = case_of(suite, name, f"{_run}{mark}", None)
     _judge_whole(case, results, unknown, accused=accused)
     return suite
 
@@ -143,16 +168,16 @@ def _judge_whole(case: ET.Element, results: Mapping[str, Any], unknown: Unknown,
     if code == VALID or (code == VIOLATION and accused):
         return
     if results.get("error"):
-        _child(case, "error", reason, "error", f"{results['error']}\n{again}")
+        say(case, "error", reason, "error", f"{results['error']}\n{again}")
     elif results.get("interrupted"):
-        _child(case, "error", f"interrupted: {reason}", "interrupted", again)
+        say(case, "error", f"interrupted: {reason}", "interrupted", again)
     elif code == VIOLATION and verdict == "valid":
-        _child(case, "failure", "a violation was expected, and none was found", "expectation", again)
+        say(case, "failure", "a violation was expected, and none was found", "expectation", again)
     elif code == VIOLATION:
-        _child(case, "failure", reason, "violation", again)
+        say(case, "failure", reason, "violation", again)
     else:
         kind = "vacuous" if (results.get("meaning") or {}).get("vacuous") is True else "unknown"
-        _child(case, unknown, reason, kind, again)
+        say(case, unknown, reason, kind, again)
 
 
 def _checks(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -161,23 +186,40 @@ def _checks(results: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {str(name): result for name, result in every if isinstance(result, Mapping)}
 
 
-def _case(suite: ET.Element, name: str, case: str, seconds: Any) -> ET.Element:
+def violations(results: Mapping[str, Any]) -> str:
+    """What the violated checks of a run have found, check by check, and the command that runs it again."""
+    parts = [
+        f"{check}: {result.get('reason') or ''}\n{_anomalies_of(result)}".rstrip()
+        for check, result in _checks(results).items()
+        if result.get("verdict") == "invalid"
+    ]
+    return "\n".join([*parts, _again(results)])
+
+
+def case_of(suite: ET.Element, name: str, case: str, seconds: Any) -> ET.Element:
+    """A case of class `name`, passed as long as nothing is said in it; `seconds` None: not known."""
     return ET.SubElement(
-        suite, "testcase", classname=_text(name, 300), name=_text(case, 300), time=_seconds(seconds)
+        suite, "testcase", classname=xml_text(name, 300), name=xml_text(case, 300), time=seconds_text(seconds)
     )
 
 
-def _child(case: ET.Element, tag: str, message: str = "", kind: str = "", body: str = "") -> None:
+def say(case: ET.Element, tag: str, message: str = "", kind: str = "", body: str = "") -> None:
+    """Let a case say how it ended: `failure`, `error`, `skipped`; or `system-out`, which has a body and no more."""
     child = ET.SubElement(case, tag)
     if tag != "system-out":
-        child.set("message", _text(message, MESSAGE_CHARS))
+        child.set("message", xml_text(message, MESSAGE_CHARS))
     if kind and tag != "skipped":
         child.set("type", kind)
-    child.text = _text(body, TEXT_CHARS) or None
+    child.text = xml_text(body, TEXT_CHARS) or None
 
 
 def _told(result: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """The anomalies of a check, as a reader of a log wants them, and the command that runs it again."""
+    """The anomalies of a check, and the command that runs it again."""
+    return "\n".join(filter(None, (_anomalies_of(result), _again(results))))
+
+
+def _anomalies_of(result: Mapping[str, Any]) -> str:
+    """As a reader of a log wants them."""
     found = [a for a in result.get("anomalies") or () if isinstance(a, Mapping)]
     lines = []
     for anomaly in found[:_anomalies]:
@@ -190,7 +232,7 @@ def _told(result: Mapping[str, Any], results: Mapping[str, Any]) -> str:
             lines.append(f"  and {len(window) - _window} more operations, in results.json")
     if len(found) > _anomalies:
         lines.append(f"and {len(found) - _anomalies} more violations, in results.json")
-    return "\n".join([*lines, _again(results)])
+    return "\n".join(lines)
 
 
 def _operation(op: Mapping[str, Any]) -> str:
@@ -216,15 +258,16 @@ def _again(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _seconds(value: Any) -> str:
+def seconds_text(value: Any) -> str:
+    """A time as the schema wants it; 0 for what is none."""
     good = isinstance(value, int | float) and 0 <= value < 1e9
     return f"{value if good else 0:.3f}"
 
 
-def _text(value: Any, limit: int) -> str:
+def xml_text(value: Any, limit: int) -> str:
     r"""Text that XML can hold.
 
-    >>> _text("a\x00b\x1b[31mred\ufffe", 20)
+    >>> xml_text("a\x00b\x1b[31mred\ufffe", 20)
     'a␀bred�'
     """
     return _never.sub("\N{REPLACEMENT CHARACTER}", plain(value, limit))

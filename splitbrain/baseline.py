@@ -133,7 +133,7 @@ def weigh(results: Mapping[str, Any], baseline: Baseline, today: dt.date | None 
     faults = expecting.families(results.get("faults") or ())
     left: dict[str, Any] = {
         "file": baseline.file,
-        "verdict": _left(results, new, known),
+        "verdict": str(results.get("verdict")) if new or not known else rest(results),
         "known": [_plain(entry) for entry in met.values()],
         "new": new,
         "expired": [
@@ -147,16 +147,17 @@ def weigh(results: Mapping[str, Any], baseline: Baseline, today: dt.date | None 
     return {**results, "baseline": left, "unmet": expecting.unmet(results, named, known)}
 
 
-def _left(results: Mapping[str, Any], new: list[str], known: set[str]) -> str:
-    """The verdict without the known findings. What they leave has to mean something by itself."""
+def rest(results: Mapping[str, Any]) -> str:
+    """The verdict of an invalid run without its findings, all of them known. What is left has to mean something by
+    itself."""
     verdict = str(results.get("verdict"))
-    if verdict != "invalid" or new or not known:
+    if verdict != "invalid":
         return verdict
-    rest = [c["verdict"] for c in results["checks"].values() if c["verdict"] != "invalid"]
+    checks = (results.get("checks") or {}).values()
+    verdicts = [c["verdict"] for c in checks if c["verdict"] != "invalid"]
     vacuous = (results.get("meaning") or {}).get("vacuous")
-    return worst(
-        [*rest, "unknown"] if vacuous or results.get("error") or results.get("interrupted") else rest
-    )
+    cut = vacuous or results.get("error") or results.get("interrupted")
+    return worst([*verdicts, "unknown"] if cut else verdicts)
 
 
 def _plain(entry: Known) -> dict[str, Any]:

@@ -30,38 +30,55 @@ complete -o default -F _splitbrain splitbrain
 _zsh: Final = """#compdef splitbrain
 _splitbrain() {
   local -a found
-  found=("${(@f)$(splitbrain complete -- "$LBUFFER" 2>/dev/null)}")
-  if [[ -n "$found" ]]; then compadd -- "${found[@]}"; else _files; fi
+  found=("${(@f)$(splitbrain complete -- "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+  if [[ -z "$found" ]]; then _files; return; fi
+  compadd -S '' -- "${(@M)found:#*[=:,]}"
+  compadd -- "${(@)found:#*[=:,]}"
 }
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit }
 compdef _splitbrain splitbrain
 """
-_fish: Final = """complete -c splitbrain -a '(splitbrain complete -- (commandline -cp) 2>/dev/null)'
+_fish: Final = """function __splitbrain_words
+    set -l found (splitbrain complete -- (commandline -cp) 2>/dev/null)
+    if test -n "$found"
+        printf '%s\\n' $found
+    else
+        __fish_complete_path (commandline -ct)
+    end
+end
+complete -c splitbrain -f -a '(__splitbrain_words)'
 """
 SCRIPTS: Final[Mapping[str, str]] = {"bash": _bash, "zsh": _zsh, "fish": _fish}
+_name: Final = "splitbrain"
 _most: Final = 50  # runs
 
 
 def candidates(root: click.Group, line: str, runs: Path) -> list[str]:
     """What the last word of a command line may become; nothing where a file may stand, or nobody knows.
 
-    The line ends where the cursor is. `runs` is the folder with the run directories.
+    The line ends where the cursor is; before splitbrain's name may stand what starts it (sudo, variables). `runs` is
+    the folder with the run directories.
     """
     try:
-        words = shlex.split(line)[1:]
+        words = shlex.split(line)
     except ValueError:  # an open quotation mark
         return []
+    named = (n for n, word in enumerate(words) if word.rpartition("/")[2] == _name)
+    words = words[next(named, 0) + 1 :]
     if not line or line[-1].isspace() or not words:
         words.append("")
     *before, last = words
-    commands = {name: c for name, c in root.commands.items() if not c.hidden}
-    chosen = next((word for word in before if not word.startswith("-")), None)
-    if chosen is None:
-        found: Iterable[str] = _flags(root) if last.startswith("-") else commands
-    elif chosen not in commands:
-        return []
+    command: click.Command = root
+    while (commands := _commands(command)) is not None:
+        chosen = next((word for word in before if not word.startswith("-")), None)
+        if chosen is None:
+            found: Iterable[str] = _flags(command) if last.startswith("-") else commands
+            break
+        if chosen not in commands:
+            return []
+        command, before = commands[chosen], before[before.index(chosen) + 1 :]
     else:
-        found = _after(commands[chosen], before[before.index(chosen) + 1 :], last, runs)
+        found = _after(command, before, last, runs)
     return sorted({word for word in found if word.startswith(last)})
 
 
@@ -75,6 +92,12 @@ def shortened(found: Sequence[str], line: str, breaks: str) -> list[str]:
     last = "" if not line or line[-1].isspace() else line.rsplit(maxsplit=1)[-1]
     cut = max((last.rfind(c) for c in breaks if not c.isspace()), default=-1) + 1
     return [word[cut:] for word in found]
+
+
+def _commands(command: click.Command) -> dict[str, click.Command] | None:
+    """The commands below one that has some and nothing else, such as `campaign`."""
+    below: Mapping[str, click.Command] | None = getattr(command, "commands", None)
+    return None if below is None else {name: c for name, c in below.items() if not c.hidden}
 
 
 def _flags(command: click.Command) -> list[str]:

@@ -55,6 +55,10 @@ class Attempt(msgspec.Struct, kw_only=True):
     host: str | None = None
     findings: list[dict[str, Any]] = []
     kinds: dict[str, list[str]] = {}  # check -> kinds of its anomalies, where it is invalid
+    rest: str | None = (
+        None  # the verdict of an invalid run without its findings; None: not invalid, or not known
+    )
+    unmet: str | None = None  # how it misses what was expected, whatever a baseline says
 
 
 class State(msgspec.Struct, kw_only=True):

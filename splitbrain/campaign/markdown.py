@@ -20,9 +20,9 @@ def summary(told: Mapping[str, Any]) -> str:
     lines = [
         f"## {_signs[told['verdict']]} {text(told['campaign'])}, night {told['number']}: {told['verdict']}",
         "",
-        f"{text(told['reason'], 1000)}.",
+        f"{text(told['reasons'][0], 1000)}.",
         "",
-        f"{text(told['canary']['sentence'], 500)}.",
+        *(f"- {text(reason, 1000)}" for reason in _others(told)),
         "",
         "| cells | valid | invalid | unknown | error | cut off | not started | operations | seed |",
         "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
@@ -41,25 +41,38 @@ def summary(told: Mapping[str, Any]) -> str:
         if len(told["findings"]) > _shown:
             lines.append(f"\n{len(told['findings']) - _shown} more in summary.json")
     troubled = [
-        (cell, a)
+        (cell["label"], a, a["word"], a["reason"])
         for cell in told["cells"]
         for a in cell["attempts"]
         if a["word"] in ("unknown", "error", "cut off")
     ]
-    if troubled:
-        lines += ["", "### Runs without a verdict", "", "| cell | run | | why |", "|---|---|---|---|"]
-        lines += [
-            f"| {text(cell['label'])} | {code(a['run'])} | {a['word']} | {text(a['reason'])} |"
-            for cell, a in troubled[:_shown]
-        ]
-        if len(troubled) > _shown:
-            lines.append(f"\n{len(troubled) - _shown} more in summary.json")
+    unmet = [
+        (cell["label"], a, "not as expected", a["unmet"])
+        for cell in told["cells"]
+        for a in cell["attempts"]
+        if a.get("unmet")
+    ]
+    for title, rows in (("Not as expected", unmet), ("Runs without a verdict", troubled)):
+        if rows:
+            lines += ["", f"### {title}", "", "| cell | run | | why |", "|---|---|---|---|"]
+            lines += [
+                f"| {text(label)} | {code(a['run'])} | {word} | {text(why)} |"
+                for label, a, word, why in rows[:_shown]
+            ]
+        if len(rows) > _shown:
+            lines.append(f"\n{len(rows) - _shown} more in summary.json")
     if told["left_out"]:
         lines += ["", f"{len(told['left_out'])} combinations cannot be run, and were left out:", ""]
         lines += [f"- {text(x['label'])}: {text(x['reason'])}" for x in told["left_out"][:_shown]]
     if told["notes"]:
         lines += ["", "### Notes", "", *(f"- {text(note, 400)}" for note in told["notes"][:_shown])]
     return "\n".join(lines) + "\n"
+
+
+def _others(told: Mapping[str, Any]) -> list[str]:
+    """What is to be said besides the first reason: the canary too, where it is none of them."""
+    canary = told["canary"]["sentence"]
+    return [*told["reasons"][1:], *([] if canary in told["reasons"] else [canary])]
 
 
 def _row(*cells: Any) -> str:

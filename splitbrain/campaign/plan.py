@@ -8,6 +8,7 @@ the workload needs) is left out with its reason; a value that occurs in no cell 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -29,6 +30,7 @@ _base_mb, _node_mb, _java_mb = 400.0, 150.0, 500.0
 # What a run may take beside its load and its start: recovery, final reads, checks, each under a limit of its own.
 _beside_s: Final = 240.0
 _tries: Final = 50
+_looked_through: Final = 1000  # combinations of a sample's value, until it is left to the draw
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +86,7 @@ def plan(campaign: Campaign, seed: int, shard: tuple[int, int] | None = None) ->
         for c in _crossed(campaign, block, n, seed, left_out)
     ]
     for n, block in enumerate(campaign.samples, 1):
+        _refuse_what_is_never_drawn(campaign, block)
         cells += [drawn(campaign, n, i, seed) for i in range(block.count or 0)]
     cells = _in_turn(cells)
     if shard is not None:
@@ -124,6 +127,30 @@ def drawn(campaign: Campaign, number: int, i: int, seed: int) -> Cell:
         except UsageError as e:
             error = e
     raise UsageError(f"{block.where}: of {_tries} combinations drawn none can be run; the last: {error}")
+
+
+def _refuse_what_is_never_drawn(campaign: Campaign, block: Block) -> None:
+    """A draw that cannot be run is drawn again; so a value that can never be would be passed over in silence.
+
+    Raises: UsageError for the first such value, with the reason that one of its combinations was refused for.
+    """
+    for key, values in block.axes.items():
+        others = {k: v for k, v in block.axes.items() if k != key}
+        if math.prod(map(len, others.values())) > _looked_through:
+            continue
+        for value in values:
+            reason = ""
+            for chosen in itertools.product(*others.values()):
+                spec = _nested({**dict(zip(others, chosen, strict=True)), key: value})
+                try:
+                    _cell(campaign, "sample", "", {**spec, "seed": 0})
+                    break
+                except UsageError as e:
+                    reason = reason or str(e)
+            else:
+                raise UsageError(
+                    f"{block.where}: {key} = {value!r} occurs in no cell that can be run: {reason}"
+                )
 
 
 def _crossed(campaign: Campaign, block: Block, number: int, seed: int, left_out: list[LeftOut]) -> list[Cell]:

@@ -15,7 +15,7 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -23,10 +23,11 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from harness.core.errors import InfrastructureError, UsageError
-from harness.core.exits import ERROR, USAGE, VALID, VIOLATION
-from results.findings import findings
+from harness.core.exits import ERROR, VALID, VIOLATION
+from results.findings import Finding, findings
 from results.rundir import new_run_id
-from splitbrain import registry
+from splitbrain import baseline as baselines
+from splitbrain import expecting, registry
 from splitbrain.campaign import compare, home, ledger, notify, retention, summary
 from splitbrain.campaign.baseline import Baseline
 from splitbrain.campaign.cell import Order, Outcome, run_dir_of, settle
@@ -77,6 +78,7 @@ class Night:
         self._given_up: set[str] = set()
         self._again: list[tuple[Cell, str]] = []  # started on paper only, and cells that were cut off
         self._asked: list[int] = []
+        self._teller = notify.Teller(campaign.notify)
         earlier = [s for n in home.nights(self.home) if n < folder and (s := home.read_summary(n))]
         self.before = compare.known_of(earlier[-1] if earlier else None)
         self._taken = sum(int(s.get("bytes") or 0) for s in earlier)
@@ -106,6 +108,7 @@ class Night:
                     for outcome in self.places.ended():
                         self._end(outcome)
                     heard = self._heed(heard)
+                    self._note(self._teller.problems())
                     if self.state.stop is None:
                         self._start_what_fits(queue)
                     if not self.places.running() and (self.state.stop or not self._waiting(queue)):
@@ -226,21 +229,15 @@ class Night:
 
     def failed(self, attempt: Attempt) -> bool:
         """Whether an attempt is a failure: a violation that no baseline knows, or an error. A canary is none."""
-        if attempt.how is None or attempt.how == "cut-off" or self.cell(attempt.cell).kind == "canary":
+        if self.cell(attempt.cell).kind == "canary":
             return False
-        if attempt.exit == VIOLATION:
-            found = [f["signature"] for f in attempt.findings]
-            return not found or any(self.baseline.entry(s) is None for s in found)
-        return attempt.exit in (ERROR, USAGE)
+        return summary.code_of(attempt, self.baseline) in (VIOLATION, ERROR)
 
     def _end(self, outcome: Outcome, *, counts: bool = True) -> None:
         attempt = self.state.attempts[outcome.run]
         cell, results = self.cell(attempt.cell), outcome.results
         run_dir = run_dir_of(self.folder, outcome.run)
-        wanted = outcome.code == VALID and str(cell.spec.get("expect", "")).startswith("invalid")
-        found = (
-            [] if cell.kind == "canary" or wanted else findings(results)
-        )  # what was to be found is no finding
+        found = [] if cell.kind == "canary" else _unexpected(results, outcome.code)
         fresh = self._fresh([f.signature for f in found])
         self.ledger.append(
             "end",
@@ -255,6 +252,7 @@ class Night:
             host=outcome.host,
             findings=[{"signature": f.signature, "explanation": f.explanation[:_reason]} for f in found],
             kinds=_kinds(results),
+            **_beside(results),
             **self._made_small(run_dir, results),
         )
         ended = self.state.attempts[outcome.run]
@@ -293,27 +291,43 @@ class Night:
         return [s for s in signatures if s not in known and self.baseline.entry(s) is None]
 
     def _tell(self, event: str, text: str, more: dict[str, Any]) -> None:
-        for problem in notify.tell(
-            self.campaign.notify, event, text, {"campaign": self.campaign.name, **more}
-        ):
-            self.show.say(problem)
-            self.ledger.append("note", text=problem)
+        self._teller.tell(event, text, {"campaign": self.campaign.name, **more})
+
+    def _note(self, texts: Iterable[str]) -> None:
+        for text in texts:
+            self.show.say(text)
+            self.ledger.append("note", text=text)
+
+    def so_far(self) -> dict[str, Any]:
+        """The summary object as it stands, which nothing is written of."""
+        asked = self.campaign
+        return summary.build(self.folder, asked.canary.bug, self.plan, self.state, self.before, self.baseline)
 
     def conclude(self) -> dict[str, Any]:
         """Compare, write the summaries, tell of a canary that was not found, reduce what is old.
 
+        Who could not be told stands in the summary as well, which is there before anyone is waited for.
+
         Raises: InfrastructureError when the summary cannot be written.
         """
-        told = summary.conclude(self.folder, self.campaign, self.plan, self.state, self.before, self.baseline)
+        told = self._conclude()
         if told["canary"]["verdict"] == "not found":
             self._tell("canary", told["canary"]["sentence"], {})
+        if problems := self._teller.finish():
+            self._note(problems)
+            told = self._conclude()
         freed = retention.by_age(self.home, self.campaign.keep, datetime.now(UTC))
         for problem in freed.problems:
             self.show.say(problem)
         return told
 
+    def _conclude(self) -> dict[str, Any]:
+        return summary.conclude(self.folder, self.campaign, self.plan, self.state, self.before, self.baseline)
+
     def close(self) -> None:
-        """Let go of the ledger and the places."""
+        """Let go of the ledger and the places. Of a night that broke off everyone is told all the same."""
+        for problem in self._teller.finish():
+            self.show.say(problem)
         self.places.close()
         self.ledger.close()
 
@@ -334,6 +348,23 @@ class _Queue:
     def take(self) -> None:
         """It has been started."""
         self._next = None
+
+
+def _unexpected(results: dict[str, Any], code: int) -> list[Finding]:
+    """The findings of a run but for those that it was made to have."""
+    words = results.get("expected") or ()
+    if code == VALID and results.get("expect") == "invalid":
+        return []
+    return [f for f in findings(results) if not expecting.is_named(f, words)]
+
+
+def _beside(results: dict[str, Any]) -> dict[str, Any]:
+    """What an invalid run comes to where all its findings turn out to be known."""
+    if results.get("verdict") != "invalid":
+        return {}
+    known = [f.signature for f in findings(results)]
+    unmet = expecting.unmet(results, results.get("expected") or (), known)
+    return {"rest": baselines.rest(results), **({"unmet": unmet} if unmet else {})}
 
 
 def _kinds(results: dict[str, Any]) -> dict[str, list[str]]:

@@ -72,12 +72,12 @@ def build(
         by_cell[attempt.cell].append(attempt)
     done = state.done()
     compared = compare.compare(home.number(night), before, judged(cells, attempts))
-    found = [_finding(c, baseline) for c in compared]
+    found = sorted((_finding(c, baseline) for c in compared), key=lambda f: not f["fails"])
     canary = _canary(bug, plan, by_cell)
     not_started = [ident for ident in cells if not by_cell[ident] and cells[ident].kind != "canary"]
     cut = [ident for ident in cells if by_cell[ident] and ident not in done]
     interrupted = state.stop == "interrupted"
-    codes = [_code(a, baseline) for a in attempts if cells[a.cell].kind != "canary"]
+    codes = [code_of(a, baseline) for a in attempts if cells[a.cell].kind != "canary"]
     codes += [VIOLATION for f in found if f["fails"]]
     codes += [ERROR] if canary["verdict"] == "not found" and not interrupted else []
     codes += [INTERRUPTED if interrupted else UNKNOWN] if not_started else []
@@ -101,6 +101,7 @@ def build(
         "sessions": state.sessions,
         "verdict": _verdict_of.get(code, "unknown"),
         "reason": "",
+        "reasons": [],
         "exit": code,
         "complete": not (cut or interrupted or (not_started and _may_go_on(state.stop))),
         "stop": state.stop,
@@ -111,10 +112,11 @@ def build(
         "findings": found,
         "notes": [*baseline.expired(), *state.notes],
         "left_out": msgspec.to_builtins(plan.left_out),
-        "cells": [_cell(cells[ident], by_cell[ident]) for ident in cells],
+        "cells": [_cell(cells[ident], by_cell[ident], baseline, night) for ident in cells],
         "findings_so_far": msgspec.to_builtins([c.known for c in compared]),
     }
-    told["reason"] = _reason(told)
+    told["reasons"] = _reasons(told)
+    told["reason"] = "; ".join(told["reasons"])
     return told
 
 
@@ -147,14 +149,22 @@ def word(attempt: Attempt) -> str:
     return "error" if attempt.exit in (ERROR, USAGE) else "unknown"
 
 
-def _code(attempt: Attempt, baseline: Baseline) -> int:
+def code_of(attempt: Attempt, baseline: Baseline) -> int:
     """What an attempt adds to the exit code. One that was cut off is told by its cell."""
     if attempt.how is None or attempt.how == "cut-off" or attempt.exit is None:
         return VALID
     if attempt.exit == VIOLATION and attempt.findings:
-        excused = all(baseline.entry(f["signature"]) for f in attempt.findings)
-        return VALID if excused else VIOLATION
+        if attempt.unmet or not all(baseline.entry(f["signature"]) for f in attempt.findings):
+            return VIOLATION
+        return VALID if attempt.rest in (None, "valid") else UNKNOWN
     return ERROR if attempt.exit == USAGE else attempt.exit
+
+
+def _unmet(attempt: Attempt, code: int) -> str | None:
+    """How an attempt is not what was expected; None where it is, or where nothing was expected of it."""
+    if code == VIOLATION and attempt.verdict == "valid":
+        return "a violation was expected, and none was found"
+    return attempt.unmet if code == VIOLATION else None
 
 
 def _counts(
@@ -241,7 +251,7 @@ def _hit(cell: Cell, attempt: Attempt) -> bool:
     )
 
 
-def _cell(cell: Cell, attempts: Sequence[Attempt]) -> dict[str, Any]:
+def _cell(cell: Cell, attempts: Sequence[Attempt], baseline: Baseline, night: Path) -> dict[str, Any]:
     about = (
         "run",
         "n",
@@ -261,12 +271,30 @@ def _cell(cell: Cell, attempts: Sequence[Attempt]) -> dict[str, Any]:
         "kind": cell.kind,
         "label": cell.label,
         "seed": cell.seed,
-        "attempts": [{"word": word(a), **{name: getattr(a, name) for name in about}} for a in attempts],
+        "attempts": [
+            {
+                "word": word(a),
+                **{name: getattr(a, name) for name in about},
+                "report": _report(a, night),
+                **(
+                    {"found": _hit(cell, a)}
+                    if cell.kind == "canary"
+                    else {"code": (code := code_of(a, baseline)), "unmet": _unmet(a, code)}
+                ),
+            }
+            for a in attempts
+        ],
     }
 
 
-def _reason(told: Mapping[str, Any]) -> str:
-    """One sentence, what matters most first."""
+def _report(attempt: Attempt, night: Path) -> str | None:
+    """What there is to read of an attempt, below the night: its report, or else what its process said."""
+    places = [f"{attempt.run_dir}/report.html"] if attempt.run_dir else []
+    return next((p for p in (*places, f"attempts/{attempt.run}/log") if (night / p).exists()), None)
+
+
+def _reasons(told: Mapping[str, Any]) -> list[str]:
+    """What the night came to, what matters most first."""
     counts, parts = told["counts"], []
     if told["canary"]["verdict"] == "not found":
         parts.append(told["canary"]["sentence"])
@@ -278,6 +306,13 @@ def _reason(told: Mapping[str, Any]) -> str:
     excused = [f for f in told["findings"] if f["hits"] and f["baseline"]]
     if excused:
         parts.append(f"{len(excused)} in the baseline")
+    ours = [(cell, a) for cell in told["cells"] if cell["kind"] != "canary" for a in cell["attempts"]]
+    unmet = [cell["label"] for cell, a in ours if a["unmet"]]
+    if unmet:
+        parts.append(f"{len(unmet)} not as expected: {'; '.join(dict.fromkeys(unmet[:3]))}")
+    half = sum(a["word"] == "invalid" and a["code"] == UNKNOWN for _, a in ours)
+    if half:
+        parts.append(f"{half} with known findings only, and undecided besides")
     cells = f"{counts['cells']} cell{'s' * (counts['cells'] != 1)}"
     tally = ", ".join(f"{counts[w.replace(' ', '_')]} {w}" for w in _words if counts[w.replace(" ", "_")])
     parts.append(f"{cells}: {tally or 'no run'}")
@@ -286,7 +321,7 @@ def _reason(told: Mapping[str, Any]) -> str:
         parts.append(f"{counts['not_started']} not started{why}")
     elif told["stop"] == "interrupted":
         parts.append("interrupted")
-    return "; ".join(parts)
+    return parts
 
 
 def read_known(folder: Path, before: Path) -> list[compare.Known]:
@@ -295,9 +330,12 @@ def read_known(folder: Path, before: Path) -> list[compare.Known]:
     return compare.known_of(earlier[-1] if earlier else None)
 
 
-def again(night: Path, campaign: Campaign) -> dict[str, Any]:
-    """The summary of a night, made again from its plan and its ledger."""
+def again(night: Path, campaign: Campaign, *, write: bool = True) -> dict[str, Any]:
+    """The summary of a night, made again from its plan and its ledger, and written unless that is not wanted."""
     state = ledger.read(night / ledger.NAME)
     baseline = Baseline.read(campaign.baseline)
     plan = home.read_plan(night)
-    return conclude(night, campaign, plan, state, read_known(night.parent, night), baseline)
+    before = read_known(night.parent, night)
+    if not write:
+        return build(night, campaign.canary.bug, plan, state, before, baseline)
+    return conclude(night, campaign, plan, state, before, baseline)

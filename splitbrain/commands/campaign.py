@@ -22,6 +22,9 @@ app.add_typer(campaign, name="campaign")
 
 File = Annotated[Path, typer.Argument(metavar="CAMPAIGN.toml", help="What to run; docs/campaigns.md.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Where campaigns have their folders.")]
+Junit = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Write the night as JUnit XML, a case for each cell.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, metavar="N", help="Of the night (default: drawn, shown).")]
 
 
@@ -40,6 +43,7 @@ def run(
     max_failures: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Start no more cells after so many failures.")
     ] = None,
+    junit: Junit = None,
     *,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the latest night, if it has not come to its end.")
@@ -47,6 +51,7 @@ def run(
     json: Json = False,
 ) -> int:
     """Run a night: every cell once, each in a process of its own; exit code by the worst of it."""
+    from harness.core.exits import ERROR, overall
     from splitbrain.campaign import home as homes
     from splitbrain.campaign import markdown, runner
     from splitbrain.campaign.places import Here, Places
@@ -56,6 +61,11 @@ def run(
     asked = read(file)
     part = _shard(shard, seed, asked)
     folder = out / asked.name
+    if junit is not None:  # from the beginning on: a job that is killed leaves nothing green
+        from results.junit import write_xml
+        from splitbrain.campaign.junit import begun
+
+        write_xml(junit, begun(asked.name))
     places: Places
     if dask is not None:
         from splitbrain.campaign.dask import Workers
@@ -70,6 +80,8 @@ def run(
             runner.close_cut_off(asked, lost, show)
             work = runner.Night(asked, night, places, show, max_failures=max_failures)
             try:
+                if junit is not None:
+                    _write_junit(junit, work.so_far(), night, ended=False)
                 say(
                     f"campaign {asked.name}, night {night}, seed {work.plan.seed}, {len(work.plan.cells)} cells planned"
                 )
@@ -83,8 +95,9 @@ def run(
             show.close()
     step_summary(markdown.summary(told))
     announce(of_a_night(told))
+    unwritten = junit is not None and _junit_lost(junit, told, night)
     _tell(told, night, json=json)
-    return int(told["exit"])
+    return overall([int(told["exit"]), *([ERROR] if unwritten else [])])
 
 
 @campaign.command()
@@ -130,10 +143,12 @@ def merge(
     file: File,
     nights: Annotated[list[Path], typer.Argument(metavar="DIR...", help="What the shards have left.")],
     out: Out = CAMPAIGNS,
+    junit: Junit = None,
     *,
     json: Json = False,
 ) -> int:
     """Make one night of those of the shards, and compare it with the nights before."""
+    from harness.core.exits import ERROR, overall
     from splitbrain.campaign import home as homes
     from splitbrain.campaign import markdown, summary
     from splitbrain.campaign import merge as merging
@@ -146,8 +161,45 @@ def merge(
         night = merging.merge(asked, merging.nights_below(nights), folder)
         told = summary.again(night, asked)
     step_summary(markdown.summary(told))
+    unwritten = junit is not None and _junit_lost(junit, told, night)
     _tell(told, night, json=json)
-    return int(told["exit"])
+    return overall([int(told["exit"]), *([ERROR] if unwritten else [])])
+
+
+@campaign.command()
+def show(
+    file: File,
+    out: Out = CAMPAIGNS,
+    night: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Which night (default: the latest).")
+    ] = None,
+    junit: Junit = None,
+    *,
+    json: Json = False,
+) -> int:
+    """Tell again what a night came to; of one that was cut off, what there is of it."""
+    from harness.core.errors import UsageError
+    from splitbrain.campaign import home as homes
+    from splitbrain.campaign import summary
+    from splitbrain.campaign.spec import read
+
+    asked = read(file)
+    folder = out / asked.name
+    nights = homes.nights(folder)
+    chosen = [n for n in nights if night in (None, homes.number(n))]
+    if not chosen:
+        there = (
+            f"there are nights {homes.number(nights[0])} to {homes.number(nights[-1])}"
+            if nights
+            else "there is none"
+        )
+        which = "no night" if night is None else f"no night {night}"
+        raise UsageError(f"{folder} holds {which}; {there}")
+    told = homes.read_summary(chosen[-1]) or summary.again(chosen[-1], asked, write=False)
+    if junit is not None:
+        _write_junit(junit, told, chosen[-1])
+    _tell(told, chosen[-1], json=json)
+    return 0
 
 
 @campaign.command()
@@ -206,7 +258,9 @@ def overdue(
     limit_s = asked.every_s if after is None else specs.seconds(after)
     found = watch.look(out / asked.name, limit_s, datetime.now(UTC))
     if found.late:
-        for problem in notify.tell(asked.notify, "overdue", f"campaign {asked.name}: {found.sentence}", {}):
+        about = {"campaign": asked.name, "night": found.night}
+        text = f"campaign {asked.name}: {found.sentence}"
+        for problem in notify.tell(asked.notify, "overdue", text, about):
             say(problem)
     if json:
         print_json({"format": 1, "late": found.late, "night": found.night, "reason": found.sentence})
@@ -230,6 +284,26 @@ def _shard(text: str | None, seed: int | None, asked: Campaign) -> tuple[int, in
             f" {n} --json` draws one"
         )
     return int(i), int(n)
+
+
+def _write_junit(path: Path, told: dict[str, Any], night: Path, *, ended: bool = True) -> None:
+    """Raises: InfrastructureError when it cannot be written."""
+    from results.junit import write_xml
+    from splitbrain.campaign import junit
+
+    write_xml(path, junit.build(told, night, ended=ended))
+
+
+def _junit_lost(path: Path, told: dict[str, Any], night: Path) -> bool:
+    """Whether the file could not be written; that is said, and touches nothing of what was found."""
+    from harness.core.errors import InfrastructureError
+
+    try:
+        _write_junit(path, told, night)
+    except InfrastructureError as e:
+        say(f"splitbrain: {e}; `splitbrain campaign show --junit` writes it as well")
+        return True
+    return False
 
 
 def _show() -> Any:

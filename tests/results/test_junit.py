@@ -9,6 +9,7 @@ import pytest
 from harness.core.errors import InfrastructureError
 from harness.core.results import blank, failed
 from results.junit import junit, write_junit
+from tests.results.junitxml import cases
 
 
 def results(verdict: str = "valid", **more: Any) -> dict[str, Any]:
@@ -21,16 +22,6 @@ def results(verdict: str = "valid", **more: Any) -> dict[str, Any]:
         "command": "splitbrain run --seed 7",
     }
     return {**blank(), **about, "verdict": verdict, "reason": "so", "checks": {"linearizable": check}, **more}
-
-
-def cases(text: str) -> dict[tuple[str, str], str]:
-    """(class, name) -> what the case says: "" for passed."""
-    return {
-        (str(case.get("classname")), str(case.get("name"))): " ".join(
-            f"{child.tag}:{child.get('type') or ''}" for child in case
-        )
-        for case in ET.fromstring(text).iter("testcase")
-    }
 
 
 REGISTER = "splitbrain.etcd.register"

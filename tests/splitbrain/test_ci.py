@@ -1,6 +1,7 @@
 """The documented workflows: sound YAML, and every command in them is one that splitbrain understands."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -58,7 +59,9 @@ def test_workflows_are_sound(path: Path) -> None:
     for job in loaded["jobs"].values():
         assert job["timeout-minutes"] <= 360
         uploads = [s for s in job["steps"] if str(s.get("uses", "")).startswith("actions/upload-artifact")]
-        assert any(step["if"] == "failure()" for step in uploads)
+        assert any(step["if"] == "failure() || cancelled()" for step in uploads), (
+            "time that is over cancels a job"
+        )
         for step in job["steps"]:
             assert ("run" in step) != ("uses" in step)
             assert "@v" in step.get("uses", "@v")
@@ -75,6 +78,36 @@ def test_every_command_is_one_that_a_person_types(path: Path) -> None:
         parse(words)
     with pytest.raises(Exception, match="No such option"):
         parse(["run", "--no-such-option"])
+
+
+def named(page: Path) -> list[list[str]]:
+    """The commands that a page names, in its text or in a block."""
+    text = page.read_text()
+    blocks, prose = re.findall(r"```.*?```", text, re.DOTALL), re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    found = [m for block in blocks for m in re.findall(r"splitbrain [a-z].*", block)]
+    found += re.findall(r"`(splitbrain\s+[a-z][^`]*)`", prose)
+    given = {"${{ matrix.shard }}": "1/4", "${{ matrix.seed }}": "7"}
+    found = [re.sub(r"\$\{\{.*?\}\}", lambda m: given[m[0]], line) for line in found]
+    lines = [re.split(r" {2,}| #|\)\"| \|", re.sub(r"\n\s*", " ", line))[0] for line in found]
+    return [["X" if w == "..." else w for w in shlex.split(line)[1:]] for line in lines]
+
+
+@pytest.mark.parametrize("page", ["ci.md", "campaigns.md", "completion.md", "expectations.md"])
+def test_every_command_that_a_page_names_is_there_with_its_options(page: str) -> None:
+    every = named(ROOT / "docs" / page)
+    assert len(every) > 2
+    for words in every:
+        try:
+            parse(words)
+        except Exception as e:  # one that is named alone, as `splitbrain replay`
+            if type(e).__name__ != "MissingParameter" or len(words) > 1:
+                raise
+
+
+def test_the_files_that_the_commands_name_stand_beside_the_workflows() -> None:
+    files = {w for path in FILES for words in commands(path) for w in words if w.endswith(".toml")}
+    assert files == {"nightly.toml"}
+    assert all((CI / file).exists() for file in files)
 
 
 def test_the_run_of_a_pull_request_can_be_planned(tmp_path: Path) -> None:

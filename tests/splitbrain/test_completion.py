@@ -1,12 +1,17 @@
-"""Shell completion: what may stand where the cursor is, and real bash asking for it."""
+"""Shell completion: what may stand where the cursor is, and real shells asking for it."""
 
 from __future__ import annotations
 
 import doctest
 import os
+import pty
+import select
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,6 +62,10 @@ def test_examples():
         ("splitbrain new ", {"system", "checker"}),
         ("splitbrain bugs etcd-1", {"etcd-14370"}),
         ("splitbrain completion ", {"bash", "zsh", "fish"}),
+        ("sudo -E X=1 ./bin/splitbrain ru", {"run"}),
+        ("splitbrain campaign ", {"run", "show", "merge"}),
+        ("splitbrain campaign run --ju", {"--junit"}),
+        ("splitbrain campaign nosuch ", set()),
         ("splitbrain nosuch ", set()),
         ("splitbrain run 'open", set()),
     ],
@@ -83,39 +92,79 @@ def test_a_shell_that_nobody_knows():
     assert "did you mean 'bash'" in done.stderr
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not to be had here")
-def test_real_bash(tmp_path, runs):
-    program = tmp_path / "splitbrain"
-    program.write_text(f'#!/bin/sh\nexec {sys.executable} -P -m splitbrain "$@"\n')
-    program.chmod(0o755)
-    asked = [
-        "splitbrain ru",
-        "splitbrain run --faults partition,kill:lea",
-        "splitbrain show a1",
-        "splitbrain run x.to",
-    ]
-    script = [
-        'eval "$(splitbrain completion bash)"',
-        "[[ $(complete -p splitbrain) == *'-F _splitbrain splitbrain' ]] || echo not registered",
-        "compopt() { :; }",
-    ]
-    for line in asked:
-        script += [f'COMP_LINE="{line}" COMP_POINT={len(line)}; _splitbrain; echo "${{COMPREPLY[@]}}"']
-    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        ["bash", "--norc", "-c", "\n".join(script)],
-        cwd=runs.parent,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.splitlines() == ["run", "leader leaders", "a1b2c3", ""], done.stderr
+PROMPT = "ready>"
+STARTS = {  # what a shell reads as it starts, besides the script, so that its prompt is known
+    "bash": (".bashrc", f"PS1='{PROMPT} '\n"),
+    "zsh": (".zshrc", f"PS1='{PROMPT} '\n"),
+    "fish": (".config/fish/config.fish", f"function fish_prompt; echo '{PROMPT} '; end\nset fish_greeting\n"),
+}
+TYPED = [  # before TAB, after it, and the words that the shell then runs
+    ("splitbrain ru", "", ["run"]),  # and none of the files that begin so
+    ("true && X=1 splitbrain run --faults partition,kill:al", "", ["run", "--faults", "partition,kill:all"]),
+    ("splitbrain run --system redis --opt pref", "x", ["run", "--system", "redis", "--opt", "prefix=x"]),
+    ("splitbrain campaign run x.to", "", ["campaign", "run", "x.toml"]),
+]
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_scripts_of_other_shells_are_sound(shell):
+class Terminal:
+    """A shell that somebody types into, with a `splitbrain` that completes, and writes down what it is run with."""
+
+    def __init__(self, shell: str, folder: Path, work: Path) -> None:
+        self.ran = folder / "ran"
+        (folder / "splitbrain").write_text(
+            f'#!/bin/sh\n[ "$1" = complete ] && exec {sys.executable} -P -m splitbrain "$@"\n'
+            f"printf '%s\\n' \"$@\" >{self.ran}.part && mv {self.ran}.part {self.ran}\n"
+        )
+        (folder / "splitbrain").chmod(0o755)
+        name, start = STARTS[shell]
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(SCRIPTS[shell] + start)
+        home = {"HOME": str(folder), "ZDOTDIR": str(folder), "PATH": f"{folder}:{os.environ['PATH']}"}
+        self.screen = b""
+        self._pid, self._fd = pty.fork()
+        if self._pid == 0:
+            os.chdir(work)
+            env = {**home, "PYTHONPATH": str(ROOT), "TERM": "xterm", "LANG": "C.UTF-8"}
+            os.execvpe(shell, [shell, "-i"], env)
+
+    def types(self, keys: str) -> list[str]:
+        """The words that splitbrain is run with."""
+        self._until(lambda: PROMPT.encode() in self.screen)
+        self.screen = b""
+        os.write(self._fd, keys.encode() + b"\r")
+        self._until(self.ran.exists)
+        words = self.ran.read_text().splitlines()
+        self.ran.unlink()
+        return words
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + 60
+        while not done():
+            assert time.monotonic() < deadline, self.screen.decode("utf-8", "replace")
+            if select.select([self._fd], [], [], 0.05)[0]:
+                self.screen += os.read(self._fd, 65536)
+
+    def close(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._fd)
+
+
+@pytest.mark.parametrize("shell", SCRIPTS)
+def test_typed_into_a_real_shell(shell, tmp_path, runs):
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not to be had here")
-    done = subprocess.run([shell, "-n"], input=SCRIPTS[shell], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("x.toml", "rubbish"):
+        (runs.parent / name).touch()
+    terminal = Terminal(shell, tmp_path, runs.parent)
+    try:
+        assert [terminal.types(f"{before}\t{after}") for before, after, _ in TYPED] == [
+            ran for *_, ran in TYPED
+        ]
+    finally:
+        terminal.close()
+
+
+def test_the_command_prints_the_script():
+    done = splitbrain("completion", "fish")
+    assert (done.returncode, done.stdout) == (0, SCRIPTS["fish"])

@@ -8,9 +8,11 @@ from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
+from splitbrain.campaign import home, runner
 from splitbrain.campaign.cell import Order, Outcome, outcome
 from splitbrain.campaign.ledger import Attempt
 from splitbrain.campaign.plan import Cell
+from splitbrain.campaign.runner import Night
 from splitbrain.campaign.spec import Campaign, read
 
 PLAIN = """
@@ -25,6 +27,9 @@ PLAIN = """
     faults = ["none", "kill"]
     seeds = 5
 """
+
+SMALL = PLAIN.replace("seeds = 5", "seeds = 2")
+STALE = "etcd/linearizable/stale-read/read+write/kill"
 
 
 class Killed(BaseException):
@@ -125,3 +130,31 @@ class Quiet:
 
     def say(self, text: str) -> None:
         self.said.append(text)
+
+
+def spend(
+    asked: Campaign,
+    folder: Path,
+    come_to: Callable[[Cell], dict[str, Any]] = valid,
+    *,
+    resume: bool = False,
+    shard: tuple[int, int] | None = None,
+    change: Callable[[Night, Pretended], None] | None = None,
+    max_failures: int | None = None,
+) -> dict[str, Any]:
+    """A night of pretended runs; its summary."""
+    places = Pretended(come_to)
+    with home.held(folder):
+        path, _ = runner.open_night(asked, folder, resume=resume, seed=None, shard=shard)
+        night = Night(asked, path, places, Quiet(), max_failures=max_failures)
+        if change is not None:
+            change(night, places)
+        try:
+            night.work()
+            return night.conclude()
+        finally:
+            night.close()
+
+
+def kill_is_stale(cell: Cell) -> dict[str, Any]:
+    return invalid() if cell.spec["faults"] == "kill" else valid(cell)

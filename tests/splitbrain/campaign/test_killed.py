@@ -16,10 +16,7 @@ from tests.splitbrain.campaign.made import PLAIN, Killed, Pretended, Quiet, camp
 THREE = PLAIN.replace("seeds = 5", "seeds = 3")
 
 
-@pytest.fixture(autouse=True)
-def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splitbrain.campaign.runner._look_s", 0)
-    monkeypatch.setattr("os.fsync", lambda _fd: None)  # of many nights, none of which loses its power
+pytestmark = pytest.mark.usefixtures("in_no_time")
 
 
 def work(

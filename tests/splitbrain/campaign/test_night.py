@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,45 +16,20 @@ from splitbrain.campaign import home, ledger, notify, retention, runner, trend, 
 from splitbrain.campaign import merge as merging
 from splitbrain.campaign.plan import Cell
 from splitbrain.campaign.runner import Night
-from splitbrain.campaign.spec import Campaign, Keep, Notify
-from tests.splitbrain.campaign.made import PLAIN, Pretended, Quiet, campaign, invalid, valid
+from splitbrain.campaign.spec import Keep, Notify
+from tests.splitbrain.campaign.made import (
+    SMALL,
+    STALE,
+    Pretended,
+    Quiet,
+    campaign,
+    invalid,
+    kill_is_stale,
+    spend,
+    valid,
+)
 
-STALE = "etcd/linearizable/stale-read/read+write/kill"
-SMALL = PLAIN.replace("seeds = 5", "seeds = 2")
-
-
-@pytest.fixture(autouse=True)
-def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("splitbrain.campaign.runner._look_s", 0)
-    monkeypatch.setattr("os.fsync", lambda _fd: None)
-
-
-def spend(
-    asked: Campaign,
-    folder: Path,
-    come_to: Callable[[Cell], dict[str, Any]] = valid,
-    *,
-    resume: bool = False,
-    shard: tuple[int, int] | None = None,
-    change: Callable[[Night, Pretended], None] | None = None,
-    max_failures: int | None = None,
-) -> dict[str, Any]:
-    """A night of pretended runs; its summary."""
-    places = Pretended(come_to)
-    with home.held(folder):
-        path, _ = runner.open_night(asked, folder, resume=resume, seed=None, shard=shard)
-        night = Night(asked, path, places, Quiet(), max_failures=max_failures)
-        if change is not None:
-            change(night, places)
-        try:
-            night.work()
-            return night.conclude()
-        finally:
-            night.close()
-
-
-def kill_is_stale(cell: Cell) -> dict[str, Any]:
-    return invalid() if cell.spec["faults"] == "kill" else valid(cell)
+pytestmark = pytest.mark.usefixtures("in_no_time")
 
 
 def test_all_is_well(tmp_path: Path) -> None:

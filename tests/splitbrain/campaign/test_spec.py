@@ -37,6 +37,11 @@ REFUSED_CELLS = [
         "workload = 'regster' occurs in no cell",
         "did you mean 'register'?",
     ),
+    (
+        "budget = '1h'\n[[sample]]\nworkload = ['register', 'queue']",
+        "[[sample]] 1: workload = 'queue' occurs in no cell",
+        "its client has no dequeue",
+    ),
     ("[[matrix]]\nsystem = 'etdc'", "system = 'etdc' occurs in no cell", "did you mean 'etcd'?"),
     ("[[matrix]]\n[matrix.opt]\nraeds = 'x'", "opt.raeds = 'x' occurs in no cell", "did you mean 'reads'?"),
     ("[[matrix]]\nfaults = 'kil'", "faults = 'kil' occurs in no cell", "did you mean 'kill'?"),
