@@ -1,10 +1,14 @@
-"""`splitbrain serve`: the server of `results.web`, started and ended."""
+"""The server of `results.web`, started and ended: for `splitbrain serve`, and for a report that `open` shows."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 from harness.core.errors import UsageError
 from results.web.guard import LEAST_TOKEN, is_loopback, new_token
@@ -55,3 +59,29 @@ def serve_forever(root: Path, campaigns: Path, bind: str, port: int, token: str 
     finally:
         server.server_close()
     return 130
+
+
+def serve_report(report: Path, show: Callable[[str], bool]) -> bool:
+    """Serve one run's report, whose values stand beside it, on loopback; `show` is given its address and says whether a
+    browser took it. If so it is served until a signal, else not at all. Returns what `show` said.
+
+    Raises: InfrastructureError when it cannot listen.
+    """
+    run_dir = report.resolve().parent
+    only = (run_dir.parent.name, run_dir.name)
+    server = Server(Site(run_dir.parent.parent, goes_on, only=only), "127.0.0.1", 0, None)
+    # In a thread: a browser of the terminal's stays in the foreground, and is answered meanwhile.
+    answers = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, daemon=True)
+    answers.start()
+    try:
+        path = "/".join(quote(part, safe="") for part in ("file", *only, report.name))
+        address = f"http://127.0.0.1:{server.server_address[1]}/{path}"
+        with contextlib.suppress(Stopped):
+            if not show(address):
+                return False
+            say(f"values of its operations stand beside this report: it is served at {address} until Ctrl-C")
+            answers.join()
+        return True
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -24,16 +24,24 @@ function fromBase64(text) {
   return out;
 }
 
-async function unpack() {
-  const block = $("columns");
-  const bytes = fromBase64(block.textContent.trim());
-  block.textContent = ""; // a large page need not hold its data twice
-  if (meta.encoding !== "gzip") return bytes;
+async function gunzip(bytes) {
   if (typeof DecompressionStream === "undefined") {
     throw new Error("this browser cannot decompress (DecompressionStream is missing); a newer one can");
   }
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
+}
+
+// The columns, and the values where they are in the page.
+async function unpack() {
+  const block = $("columns");
+  const bytes = fromBase64(block.textContent.trim());
+  block.textContent = ""; // a large page need not hold its data twice
+  let at = 0;
+  return Promise.all(meta.packed.map(([size, encoding]) => {
+    const part = bytes.subarray(at, (at += size));
+    return encoding === "gzip" ? gunzip(part) : part;
+  }));
 }
 
 // Bytes regrouped by significance back into numbers; what grows is a running sum of zigzagged steps.
@@ -55,22 +63,11 @@ function column(bytes, at, n) {
   return sums;
 }
 
-function decode(bytes) {
+function decode([bytes, text]) {
   const given = meta.ops, n = given.n, ops = { n, names: given };
   for (const at of given.columns) ops[at.name] = column(bytes, at, n);
   for (let i = 0; i < n; i++) ops.start[i] /= 1e6; // us to s
-  if (given.values) {
-    const lengths = bytes.subarray(given.values.offset, given.values.offset + 2 * n);
-    const text = bytes.subarray(given.values.offset + 2 * n);
-    const ends = new Uint32Array(2 * n);
-    for (let i = 0, sum = 0; i < 2 * n; i++) ends[i] = sum += lengths[i];
-    const utf8 = new TextDecoder();
-    const part = (i) => visible(utf8.decode(text.subarray(ends[i] - lengths[i], ends[i])));
-    ops.asked = (i) => part(i);
-    ops.answered = (i) => part(n + i);
-  } else {
-    ops.asked = ops.answered = () => "";
-  }
+  giveValues(ops, given, text);
   const named = processes(given);
   ops.processOf = (i) => named(ops, i);
   return ops;

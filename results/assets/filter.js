@@ -54,6 +54,7 @@ function filterTest(ops, name, values) {
     return (i) => codes[ops.outcome[i]] || (open && ops.took[i] === INVOKE_ONLY);
   }
   if (name === "value") {
+    if (!ops.inside) throw new Error("the values of this run are not in the page, so they cannot be searched here; history.jsonl has them");
     const wanted = values.map((v) => v.toLowerCase());
     return (i) => ((text) => wanted.some((v) => text.includes(v)))((ops.asked(i) + " " + ops.answered(i)).toLowerCase());
   }

@@ -39,14 +39,15 @@ function makeTable(ops, timeline) {
   }
   function fillRow(row, n) {
     const i = opAt(n), took = ops.took[i], outcome = OUTCOMES[ops.outcome[i]], asked = ops.asked(i), answered = ops.answered(i);
+    const value = !ops.known(i) ? "…" : answered ? (asked ? `${asked} → ${answered}` : `→ ${answered}`) : asked;
     const texts = [
       ops.start[i].toFixed(6), took === INVOKE_ONLY ? "open" : length(took / 1e6), ops.processOf(i), ops.names.lanes[ops.lane[i]],
-      ops.names.f[ops.f[i]], ops.names.keys[ops.key[i]] || "", answered ? (asked ? `${asked} → ${answered}` : `→ ${answered}`) : asked,
+      ops.names.f[ops.f[i]], ops.names.keys[ops.key[i]] || "", value,
       outcome, ops.names.errors[ops.error[i]] || "",
     ];
     cells(row).forEach((cell, k) => {
       cell.textContent = texts[k];
-      cell.title = k > 4 && texts[k].length > 24 ? texts[k] : "";
+      cell.title = k === 6 && !ops.known(i) ? ops.missing(i) : k > 4 && texts[k].length > 24 ? texts[k] : "";
     });
     row.id = "op-row-" + n;
     row.dataset.row = n;
@@ -54,7 +55,7 @@ function makeTable(ops, timeline) {
     row.setAttribute("aria-selected", String(i === selected.op));
     row.className = "o-" + outcome + (timeline.hit(i) ? " hit" : "");
   }
-  let drawing = false;
+  let drawing = false, looked = false;
   function later() {
     if (drawing) return;
     drawing = true;
@@ -67,7 +68,10 @@ function makeTable(ops, timeline) {
     const top = topRow(), from = Math.floor(top), past = Math.min(from + inSight() + 2, count);
     while (body.children.length > past - from) body.lastChild.remove();
     while (body.children.length < past - from) body.append(makeRow());
-    for (let n = from; n < past; n++) fillRow(body.children[n - from], n);
+    for (let n = from; n < past; n++) {
+      if (looked) ops.want(opAt(n));
+      fillRow(body.children[n - from], n);
+    }
     body.style.transform = `translateY(${scaled() ? box.scrollTop - (top - from) * ROW : from * ROW}px)`;
     const at = selected.op < 0 ? -1 : rowOf(selected.op);
     if (at >= from && at < past) box.setAttribute("aria-activedescendant", "op-row-" + at);
@@ -107,11 +111,14 @@ function makeTable(ops, timeline) {
     clearTimeout(typing);
     typing = setTimeout(() => find(input.value), ops.n > 200000 ? 350 : 120);
   });
-  input.form.addEventListener("submit", (event) => {
+  // At the key, not at the form's submission: a page that is served stands in a sandbox, in which no form is submitted.
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing) return;
     event.preventDefault();
     clearTimeout(typing);
     if (find(input.value) && count) box.focus();
   });
+  input.form.addEventListener("submit", (event) => event.preventDefault());
   function clear() {
     input.value = "";
     find("");
@@ -123,6 +130,12 @@ function makeTable(ops, timeline) {
     find(input.value);
   });
 
+  // Values that stand beside the page are asked for once the table is in sight.
+  new IntersectionObserver((entries) => {
+    looked = entries.some((e) => e.isIntersecting);
+    if (looked) later();
+  }).observe(box);
+  document.addEventListener("splitbrain:values", later);
   box.addEventListener("scroll", later, { passive: true });
   box.addEventListener("click", (event) => {
     const row = event.target.closest("[data-row]");

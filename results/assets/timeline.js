@@ -218,7 +218,9 @@ function makeTimeline(ops) {
   function facts(i) {
     const took = ops.took[i], start = ops.start[i], hit = hits.get(i), end = endOf(ops, i);
     const force = faults.filter((f) => f.from <= end && f.until >= start);
+    ops.want(i);
     return [
+      ["value", ops.missing(i)],
       ["key", ops.names.keys[ops.key[i]]],
       ["outcome", took === INVOKE_ONLY ? "info: no completion was recorded" : OUTCOMES[ops.outcome[i]]],
       ["error", ops.names.errors[ops.error[i]]],
@@ -232,18 +234,21 @@ function makeTimeline(ops) {
       ["violation", hit ? meta.cases[hit.number].title + (hit.assumed ? " (assumed)" : "") : ""],
     ];
   }
+  let pointed = null; // where, while the tip tells of an operation
   function hover(event, x, y) {
     const i = at(x, y);
     if (i !== hovered) {
       hovered = i;
       redraw();
     }
+    pointed = i < 0 ? null : { clientX: event.clientX, clientY: event.clientY };
     if (i < 0) return untip();
     tip(event, describe(ops, i), facts(i));
   }
   function leave() {
     if (hovered < 0) return;
     hovered = -1;
+    pointed = null;
     redraw();
   }
 
@@ -253,12 +258,18 @@ function makeTimeline(ops) {
     reveal(t);
     select(t, i);
   }
-  document.addEventListener("splitbrain:time", () => {
+  function tellPicked() {
     const i = selected.op, box = $("picked");
     box.hidden = i < 0;
     if (i < 0) return;
     rowsInto(box.querySelector("dl"), facts(i), "dt", "dd");
     box.querySelector("h3").textContent = describe(ops, i);
+  }
+  document.addEventListener("splitbrain:time", tellPicked);
+  document.addEventListener("splitbrain:values", () => { // what was asked for is here, or cannot be had
+    if (pointed && hovered >= 0) tip(pointed, describe(ops, hovered), facts(hovered));
+    tellPicked();
+    redraw();
   });
   // The next operation along the lane (dx), or the one nearest in time in a lane above or below (dy).
   function walk(dx, dy) {

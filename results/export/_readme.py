@@ -196,6 +196,7 @@ def _contents(found: Sequence[Case], left_out: Sequence[str], redacted: int) -> 
     lines = [
         "## What is in here",
         "- `report.html`: everything on one page, offline: time line, violations, logs",
+        "- `report.values`, if there: values of a very large run, which `splitbrain open .` shows in that page",
         "- `results.json`, `spec.json`, `env.json`: verdict, the resolved request, versions and hashes",
         (
             "- `history.jsonl` (made of `journal.jsonl`): every operation; `faults.jsonl`, `monitor.jsonl`,"

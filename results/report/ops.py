@@ -24,6 +24,7 @@ from harness.core.op import NEMESIS
 OK, FAIL, INFO = 1, 2, 3
 _outcomes: Final = {"ok": OK, "fail": FAIL, "info": INFO}
 VALUE_BYTES: Final = 120  # of a value, for hovering; failing keys are kept longer
+_cut_bytes: Final = 100  # of one that is longer, before its length
 FULL_BYTES: Final = 2000
 FULL_OPS: Final = 20_000  # operations of failing keys that are kept whole
 _other: Final = 65_535
@@ -54,8 +55,8 @@ class Operations(msgspec.Struct, kw_only=True):
     """Columns over operations in the order of their invocations.
 
     `start` and `duration` in ns (duration -1: no completion); `lane` a row of the timeline: a
-    worker, whose processes follow one another. `asked` and `answered` are JSON as it stood, cut to
-    `VALUE_BYTES`; `answered` is empty where it repeats what was asked.
+    worker, whose processes follow one another. `asked` and `answered` are JSON as it stood, cut where
+    it has more than `VALUE_BYTES`; `answered` is empty where it repeats what was asked.
     """
 
     source: str
@@ -185,7 +186,7 @@ def _read(path: Path, failing: Collection[Any]) -> Operations:
                 wanted_codes.add(key)
             keys.append(key)
             errors.append(0)
-            asked.append(b"" if raw == _null else raw[:VALUE_BYTES])
+            asked.append(b"" if raw == _null else _cut(raw))
             answered.append(b"")
             known = len(process_table.codes)
             code = process_table.code(process)
@@ -216,7 +217,7 @@ def _read(path: Path, failing: Collection[Any]) -> Operations:
             start[at] = event.started
         end[at] = max(event.time, start[at])
         outcome[at] = code
-        if raw != _null and (shown := raw[:VALUE_BYTES]) != asked[at]:
+        if raw != _null and (shown := _cut(raw)) != asked[at]:
             answered[at] = shown
         elif raw == _null and code == OK and not asked[at]:
             answered[at] = _null  # a read that found nothing says so
@@ -281,6 +282,16 @@ def _canonical_raw(raw: bytes) -> bytes:
         return canonical(msgspec.json.decode(raw))
     except msgspec.DecodeError:
         return raw
+
+
+def _cut(raw: bytes) -> bytes:
+    """A value as it stands, or its beginning and its length: less than 256 bytes."""
+    if len(raw) <= VALUE_BYTES:
+        return raw
+    past = _cut_bytes
+    while past > _cut_bytes - 4 and raw[past] & 0xC0 == 0x80:  # within a character
+        past -= 1
+    return raw[:past] + f"… ({len(raw):,} bytes)".encode()
 
 
 def _shorten(raw: bytes) -> str:

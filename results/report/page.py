@@ -1,15 +1,18 @@
 """`report.html`: one file that works offline from `file://`, written for every outcome.
 
-A pure function of the run directory. Text is made here (`verdict` to `logs`),
+A pure function of the run directory. Where the values of a very large run do not fit they stand in a file beside
+it (`values`), which a page that is served asks for as it needs it. Text is made here (`verdict` to `logs`),
 plots are drawn in the page from compact columns (`payload`, `assets/`). A section that fails
 is replaced by a sentence in its place; should everything fail, a page with the verdict and the
 error is written. The page may run its own script and nothing else: its policy names that script's
-hash and forbids every address, so that nothing a system wrote can act even if it were not escaped.
+hash and forbids every address (but, where values stand beside it, that of the server it came from), so that nothing a
+system wrote can act even if it were not escaped.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import html
 import re
@@ -17,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from harness.core.errors import InfrastructureError
 from results.report.anomaly import anomalies
@@ -30,6 +33,7 @@ from results.report.logs import logs
 from results.report.meaning import meaning
 from results.report.payload import Payload, payload
 from results.report.plots import operations_section, plots_section
+from results.report.values import NAME as VALUES
 from results.report.verdict import hero, outcome_of, title_of
 from results.report.words import words
 from results.rundir import read_object, run_id
@@ -37,6 +41,7 @@ from results.rundir import read_object, run_id
 NAME: Final = "report.html"
 _scripts: Final = (
     "core.js",
+    "values.js",
     "strips.js",
     "lanes.js",
     "filter.js",
@@ -53,34 +58,48 @@ _slot: Final = re.compile(r"\{\{(\w+)\}\}")
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write `report.html` of a run directory, whatever the run left there; returns its path.
+    """Write `report.html` of a run directory, whatever the run left there, and `report.values` where it needs one;
+    returns the page's path.
 
-    Raises: InfrastructureError when the file cannot be written, nothing else.
+    Raises: InfrastructureError when a file cannot be written, nothing else.
     """
+    path, values = run_dir / NAME, run_dir / VALUES
+    part, values_part = run_dir / f".{NAME}.part", run_dir / f".{VALUES}.part"
     try:
-        page = build(run_dir)
-    except Exception:  # noqa: BLE001 - a run without a report is what this package exists to avoid
-        page = _minimal(run_dir, traceback.format_exc())
-    path = run_dir / NAME
-    part = run_dir / f".{NAME}.part"
-    try:
+        with values_part.open("wb") as beside:
+            try:
+                page, moved = build(run_dir, beside)
+            except Exception:  # noqa: BLE001 - a run without a report is what this package exists to avoid
+                page, moved = _minimal(run_dir, traceback.format_exc()), False
         part.write_text(page, encoding="utf-8", errors="replace")
+        if moved:
+            values_part.replace(values)
+        else:
+            values.unlink(missing_ok=True)  # it would be another page's
         part.replace(path)
     except OSError as e:
         raise InfrastructureError(
             f"cannot write {path}: {e.strerror}; free some space and run `splitbrain report` on the run"
         ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            values_part.unlink(missing_ok=True)
     return path
 
 
-def build(run_dir: Path) -> str:
-    """The page as text."""
+def build(run_dir: Path, beside: BinaryIO | None = None) -> tuple[str, bool]:
+    """The page as text, and whether values were written to `beside`, which belongs to it then."""
     run = read_run(run_dir)
     found: list[Case] = []
     data = Payload(meta="null", columns="")
     try:
         found = cases(run)
-        data = payload(run, found)
+        try:
+            data = payload(run, found, beside=beside)
+        except OSError:  # no room for the values: the page has the rest
+            if beside is not None:
+                beside.truncate(0)
+            data = payload(run, found)
         if data.left_out:
             run.problems.append(data.left_out)
     except Exception as e:  # noqa: BLE001 - plots are an addition; the words stand without them
@@ -104,11 +123,11 @@ def build(run_dir: Path) -> str:
     )
     script = "\n".join([_uplot_script(), "(function () {", '"use strict";', *map(_asset, _scripts), "})();"])
     face = outcome_of(run)
-    return _fill(
+    page = _fill(
         _asset("report.html"),
         {
             "title": esc(f"{face}: {title_of(run)} · {run.run}", 200),
-            "policy": _policy(script),
+            "policy": _policy(script, beside=data.beside),
             "style": _asset("uPlot.min.css") + _asset("report.css") + _asset("sections.css"),
             "face": face,
             "word": face,
@@ -120,8 +139,10 @@ def build(run_dir: Path) -> str:
             "meta": data.meta,
             "columns": data.columns,
             "script": script,
+            "loads": f" but for values, in {VALUES}" if data.beside else "; it loads nothing",
         },
     )
+    return page, data.beside
 
 
 def _guarded(anchor: str, title: str, make: Callable[[], str]) -> str:
@@ -138,10 +159,11 @@ def _uplot_script() -> str:
     return f"/* uPlot 1.6.32\n{_asset('uPlot.LICENSE').strip()}\n*/\n{code}"
 
 
-def _policy(script: str) -> str:
+def _policy(script: str, *, beside: bool) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    connect = " connect-src 'self';" if beside else ""
     return (
-        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; base-uri 'none';"
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline';{connect} base-uri 'none';"
         " form-action 'none'"
     )
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import base64
 import gzip
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from results.report import values
 from results.report.case import Case
 from results.report.data import Run
 from results.report.html import key_text, plain
@@ -24,7 +25,7 @@ from results.report.verdict import outcome_of
 from results.report.when import colour_of
 
 LIMIT_BYTES: Final = (
-    17_000_000  # of the whole payload, of a page of at most 20 MB; above it values are left out
+    17_000_000  # of the whole payload, of a page of at most 20 MB; above it values stand beside the page
 )
 _plain_below: Final = 4096  # bytes; smaller columns are not worth compressing
 _bins: Final = 400
@@ -34,15 +35,22 @@ _events: Final = 500
 
 
 class Payload(msgspec.Struct, kw_only=True):
-    """The two data blocks of the page. `left_out` says what did not fit, or is empty."""
+    """The two data blocks of the page. `left_out` says what did not fit, or is empty; `beside`: values were written
+    to the file that stands beside the page."""
 
     meta: str
     columns: str
     left_out: str = ""
+    beside: bool = False
 
 
-def payload(run: Run, found: list[Case], limit: int = LIMIT_BYTES) -> Payload:
-    """The data of a run for the page's script."""
+def payload(run: Run, found: list[Case], limit: int | None = None, beside: BinaryIO | None = None) -> Payload:
+    """The data of a run for the page's script, whose columns take at most `limit` bytes (None: `LIMIT_BYTES`) with
+    the values in them. Where that is not enough the values go to `beside`, but for those of failing keys. None:
+    they are left out.
+
+    Raises: OSError when `beside` cannot be written.
+    """
     meta: dict[str, Any] = {
         "face": outcome_of(run),
         "until": run.until / 1e9,
@@ -68,26 +76,36 @@ def payload(run: Run, found: list[Case], limit: int = LIMIT_BYTES) -> Payload:
         "bins": None,
         "ops": None,
     }
-    blob, left_out, encoding = b"", "", "plain"
+    limit = LIMIT_BYTES if limit is None else limit
+    packed, left_out, moved = list[tuple[bytes, str]](), "", False
     if run.ops is not None and len(run.ops):
         ops = run.ops
         meta["bins"] = bins(ops, run.until)
         meta["ops"], parts = _operations(ops)
-        raw = b"".join(parts)
-        values, lengths = _values(ops)
-        blob, encoding = _pack(raw + values)
-        if len(blob) * 4 / 3 > limit:
-            blob, encoding = _pack(raw)
-            left_out = (
-                f"The values of {len(ops):,} operations would make this page larger than"
-                f" {limit / 1e6:.0f} MB and were left out; history.jsonl has them, and those of failing"
-                " keys are here."
-            )
+        packed.append(_pack(b"".join(parts)))
+        text = values.within(ops, limit * 3 // 4 - len(packed[0][0]))  # base64 makes four bytes of three
+        if text is not None:
+            packed.append((text, "gzip"))
         else:
-            meta["ops"]["values"] = {"offset": len(raw), "lengths": lengths, "size": len(values)}
-    meta["encoding"] = encoding
-    text = msgspec.json.encode(meta).decode("utf-8", "replace").replace("<", "\\u003c")
-    return Payload(meta=text, columns=base64.b64encode(blob).decode(), left_out=left_out)
+            meta["ops"]["kept"] = values.kept(ops)
+            left_out = (
+                f"The values of {len(ops):,} operations would make this page larger than {limit / 1e6:.0f} MB."
+                " Those of failing keys are in it"
+            )
+            if beside is None:
+                left_out += "; the others were left out, and history.jsonl has them."
+            else:
+                meta["ops"]["beside"] = values.write_beside(ops, beside)
+                moved = True
+                left_out += (
+                    f"; the others stand beside it, in {values.NAME}, and are shown as they are asked for, when"
+                    f" the page is served: splitbrain open {run.run}"
+                )
+    meta["packed"] = [[len(blob), encoding] for blob, encoding in packed]
+    meta["run"] = plain(run.run, 60)
+    told = msgspec.json.encode(meta).decode("utf-8", "replace").replace("<", "\\u003c")
+    columns = base64.b64encode(b"".join(blob for blob, _ in packed)).decode()
+    return Payload(meta=told, columns=columns, left_out=left_out, beside=moved)
 
 
 def _faults(run: Run) -> list[dict[str, Any]]:
@@ -185,7 +203,6 @@ def _operations(ops: Operations) -> tuple[dict[str, Any], list[bytes]]:
         "errors": [plain(e, 200) for e in ops.errors],
         "lanes": [plain(node, 60) for node in ops.lanes],
         "processes": [[plain(name, 40), lane, max(first, 0) / 1e9] for name, lane, first in ops.processes],
-        "values": None,
     }, parts
 
 
@@ -210,15 +227,6 @@ def _column(column: NDArray[Any], *, grows: bool) -> tuple[bytes, int]:
     size = 1 if most < 2**8 else 2 if most < 2**16 else 4
     narrow = values.astype(f"<u{size}")
     return narrow.view(np.uint8).reshape(-1, size).T.tobytes(), size
-
-
-def _values(ops: Operations) -> tuple[bytes, int]:
-    """For each operation the lengths of what was asked and answered (a byte each), then the text."""
-    n = len(ops)
-    lengths = np.empty((2, n), dtype=np.uint8)
-    lengths[0] = np.fromiter(map(len, ops.asked), dtype=np.uint8, count=n)
-    lengths[1] = np.fromiter(map(len, ops.answered), dtype=np.uint8, count=n)
-    return lengths.tobytes() + b"".join(ops.asked) + b"".join(ops.answered), 2 * n
 
 
 def _pack(raw: bytes) -> tuple[bytes, str]:

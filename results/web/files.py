@@ -77,6 +77,15 @@ def open_below(folder: Path, parts: Sequence[str]) -> tuple[int, os.stat_result]
     return fd, found
 
 
+def is_file(folder: Path, parts: Sequence[str]) -> bool:
+    """Whether this is a regular file below `folder` with no link on the way."""
+    try:
+        os.close(open_below(folder, parts)[0])
+    except Absent:
+        return False
+    return True
+
+
 def is_folder(folder: Path, parts: Sequence[str]) -> bool:
     """Whether this is a directory below `folder` with no link on the way."""
     try:
@@ -138,15 +147,17 @@ def content_type(name: str) -> str | None:
     return "text/plain; charset=utf-8" if suffix in _text else None
 
 
-def report_policy(fd: int) -> str:
+def report_policy(fd: int, *, asks: bool = False) -> str:
     """The policy for a page that a run or a campaign left, which is open at `fd`.
 
     The sandbox takes its origin away, so that it can neither read another page nor send the cookie's requests;
     of scripts it may run those that it names itself by hash, which no text that was put into it later can be.
+    One that `asks` may send requests to this server, of which it can read what `beside` answers and nothing else.
     """
     match = _meta.search(os.pread(fd, _head, 0))
     scripts = match[1].decode("ascii") if match else "'none'"
+    connect = " connect-src 'self';" if asks else ""
     return (
         f"sandbox allow-scripts; default-src 'none'; script-src {scripts}; style-src 'unsafe-inline';"
-        " img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+        f"{connect} img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
     )

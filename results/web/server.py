@@ -32,8 +32,9 @@ from results.browse import Query
 from results.compare import compare, read_side
 from results.index import Row
 from results.report.html import plain
+from results.report.values import NAME as VALUES
 from results.rundir import LATEST, find_run, is_run
-from results.web import campaigns, files, pages
+from results.web import beside, campaigns, files, pages
 from results.web.comparison import compare_page
 from results.web.files import Absent
 from results.web.guard import Guard
@@ -60,10 +61,18 @@ _assets: Final = {
 
 
 class Site:
-    """What is served: a root of runs, one of campaigns, and whether a run is alive as `goes_on` says."""
+    """What is served: a root of runs, one of campaigns, and whether a run is alive as `goes_on` says. With `only`
+    (group, name) it is that run, and nothing else of the root."""
 
-    def __init__(self, root: Path, goes_on: Callable[[Path], bool], campaigns: Path | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        goes_on: Callable[[Path], bool],
+        campaigns: Path | None = None,
+        only: tuple[str, str] | None = None,
+    ) -> None:
         self.root = root
+        self.only = only
         self.campaigns = root if campaigns is None else campaigns
         self.goes_on = goes_on
         self.hub = Hub(goes_on)
@@ -80,13 +89,18 @@ class Site:
             return row.state
         return "running" if self.goes_on(self.root / row.path) else "cut"
 
-    def run(self, parts: list[str]) -> tuple[Row, Path]:
-        """The run at `group/name`. Raises: Absent."""
+    def folder(self, parts: list[str]) -> Path:
+        """The directory of the run at `group/name`. Raises: Absent."""
         if len(parts) != 2 or not files.is_folder(self.root, parts):
             raise Absent
         path = self.root.joinpath(*parts)
         if not is_run(path):
             raise Absent
+        return path
+
+    def run(self, parts: list[str]) -> tuple[Row, Path]:
+        """The run at `group/name`, and what is known of it. Raises: Absent."""
+        path = self.folder(parts)
         row = browse.find(self.root, "/".join(parts)) or index.read_row(self.root, path)
         if row is None or (row.verdict is None and (path / "results.json").exists()):
             self.refresh()
@@ -119,6 +133,7 @@ class Server(ThreadingHTTPServer):
                 f"cannot listen on {bind} port {port}: {e.strerror or e}; choose another with --port"
                 " (0: any that is free), or another address with --bind"
             ) from None
+        self.beside = beside.Beside()
         self.guard = Guard(bind=bind, port=self.server_address[1], token=token)
 
     def server_bind(self) -> None:
@@ -231,6 +246,9 @@ class Handler(BaseHTTPRequestHandler):
         if guard.token is not None and "token" in fields:
             self._enter(raw, fields)
             return
+        if raw.startswith("/values/"):  # from a page without an origin, with which no cookie goes
+            self._values(files.parts_of(raw)[1:], fields)
+            return
         if not guard.admits(self.headers.get("Cookie"), self.headers.get("Authorization")):
             self._page(
                 message(
@@ -245,6 +263,9 @@ class Handler(BaseHTTPRequestHandler):
         kind = parts[0] if parts else ""
         route = self._routes.get(kind)
         if route is None:
+            raise Absent
+        only = self.site.only
+        if only is not None and kind != "assets" and (kind != "file" or tuple(parts[1:3]) != only):
             raise Absent
         route(parts[1:], fields)
 
@@ -292,8 +313,8 @@ class Handler(BaseHTTPRequestHandler):
         self._page(pages.run_page(row, state, listed, before))
 
     def _file(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
-        self.site.run(parts[:2])
-        self._send_file(self.site.root, parts, page=parts[2:] == ["report.html"])
+        self.site.folder(parts[:2])
+        self._send_file("file", parts, page=parts[2:] == ["report.html"])
 
     def _compare(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
         asked = fields.get("r", [])
@@ -314,7 +335,7 @@ class Handler(BaseHTTPRequestHandler):
     def _campaign(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
         if len(parts) < 3 or not campaigns.is_night(self.site.campaigns, parts[:2]):
             raise Absent
-        self._send_file(self.site.campaigns, parts, page=parts[-1] in ("index.html", "report.html"))
+        self._send_file("campaign", parts, page=parts[-1] in ("index.html", "report.html"))
 
     def _latest(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
         root = self.site.root.resolve()
@@ -352,20 +373,47 @@ class Handler(BaseHTTPRequestHandler):
                     return
                 time.sleep(TICK_S)
 
-    def _send_file(self, root: Path, parts: list[str], *, page: bool) -> None:
-        """A file below the root; a `page` of ours in a sandbox, text as text, anything else to be saved."""
+    def _values(self, parts: list[str], fields: Mapping[str, list[str]]) -> None:
+        """A part of the values beside a report, for whom the report was handed to."""
+        sign, start, past = (fields.get(name, [""])[0] for name in ("sign", "from", "to"))
+        more = {"Content-Security-Policy": "default-src 'none'; sandbox", **beside.READABLE}
+        text = "text/plain; charset=utf-8"
+        if not self.server.beside.right(sign, parts):
+            self._send(b"not signed by this server\n", text, HTTPStatus.FORBIDDEN, more)
+            return
+        try:
+            fd, found = files.open_below(self._root(parts[0]), parts[1:])
+        except Absent:
+            self._send(b"not here any more\n", text, HTTPStatus.NOT_FOUND, more)
+            return
+        with os.fdopen(fd, "rb") as file:
+            wanted = beside.stretch(start, past, found.st_size)
+            if wanted is None:
+                self._send(b"no such stretch\n", text, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, more)
+                return
+            file.seek(wanted[0])
+            self._send(file.read(wanted[1]), "application/octet-stream", HTTPStatus.OK, more)
+
+    def _root(self, kind: str) -> Path:
+        return self.site.root if kind == "file" else self.site.campaigns
+
+    def _send_file(self, where: str, parts: list[str], *, page: bool) -> None:
+        """A file below a root; a `page` of ours in a sandbox, text as text, anything else to be saved."""
+        root, tail = self._root(where), b""
         fd, found = files.open_below(root, parts)
         with os.fdopen(fd, "rb") as file:
             if page:
                 kind: str | None = "text/html; charset=utf-8"
-                more = {"Content-Security-Policy": files.report_policy(fd)}
+                asks = parts[-1] == "report.html" and files.is_file(root, [*parts[:-1], VALUES])
+                more = {"Content-Security-Policy": files.report_policy(fd, asks=asks)}
+                tail = self.server.beside.tail([where, *parts]) if asks else b""
             else:
                 kind = files.content_type(parts[-1])
                 more = {"Content-Security-Policy": "default-src 'none'; sandbox"}
             if kind is None:
                 name = quote(plain(parts[-1], 120), safe="")
                 more["Content-Disposition"] = f"attachment; filename*=UTF-8''{name}"
-            more["Content-Length"] = str(found.st_size)
+            more["Content-Length"] = str(found.st_size + len(tail))
             more["Last-Modified"] = formatdate(found.st_mtime, usegmt=True)
             self._head(HTTPStatus.OK, kind or "application/octet-stream", more)
             if self.command == "HEAD":
@@ -378,6 +426,8 @@ class Handler(BaseHTTPRequestHandler):
                 self.close_connection = (
                     True  # it was cut meanwhile: the client sees that something is missing
                 )
+            else:
+                self.wfile.write(tail)
 
     def _page(
         self, text: str, status: HTTPStatus = HTTPStatus.OK, more: Mapping[str, str] | None = None

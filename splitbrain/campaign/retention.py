@@ -1,7 +1,8 @@
 """What is kept of runs, and for how long: bulky data goes, what was found stays.
 
 The nodes' data of a valid run goes as soon as it has ended. Histories, journals, logs and dumps go after some days, of
-valid runs sooner than of others. The spec, results, environment, schedule and report of every attempt stay.
+valid runs sooner than of others. The spec, results, environment, schedule and report of every attempt stay; of a report
+that is too large for one file, the values beside it go with the history that they are made of.
 """
 
 from __future__ import annotations

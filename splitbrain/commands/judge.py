@@ -107,7 +107,18 @@ def open_report(target: Run) -> int:
     if not path.exists():
         raise UsageError(f"{path} does not exist; `splitbrain report {target}` writes it")
     sys.stdout.write(f"{path}\n")
+    sys.stdout.flush()
     graphical = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
-    if not (graphical and webbrowser.open(path.resolve().as_uri())):
-        say("no browser here: open this file in one")
+    beside = (path.parent / "report.values").is_file()  # which a page from a file cannot read
+    if graphical and beside:
+        from splitbrain.serving import serve_report
+
+        if serve_report(path, webbrowser.open):
+            return 130
+    elif graphical and webbrowser.open(path.resolve().as_uri()):
+        return 0
+    say("no browser here: open this file in one")
+    if beside:
+        runs = path.parent.parent.parent
+        say(f"values of operations stand beside it, and show where `splitbrain serve --runs {runs}` shows it")
     return 0

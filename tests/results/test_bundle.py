@@ -17,6 +17,7 @@ import pytest
 from harness.core import secrets
 from results.export import FORMS
 from results.redaction import Redactor, secret_values
+from results.report import payload as report_payload
 from splitbrain.exporting import export
 from splitbrain.runner import check, judge
 
@@ -103,6 +104,8 @@ def everything(path: Path) -> bytes:
         if file.is_file():
             content = file.read_bytes()
             found += content + str(file).encode()
+            if file.name == "report.values":
+                found += gzip.decompress(content)  # all its members
             for blob in re.findall(rb"[A-Za-z0-9+/=]{200,}", content):
                 try:
                     raw = base64.b64decode(blob)
@@ -112,7 +115,12 @@ def everything(path: Path) -> bytes:
     return found
 
 
-def test_no_secret_is_anywhere_in_it(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("values", ["in the page", "beside it"])
+def test_no_secret_is_anywhere_in_it(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: str
+) -> None:
+    if values == "beside it":
+        monkeypatch.setattr(report_payload, "LIMIT_BYTES", 0)
     monkeypatch.setenv("SPLITBRAIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DEPLOY_TOKEN", TOKEN)
     spec = json.loads((run / "spec.json").read_text())
@@ -124,7 +132,7 @@ def test_no_secret_is_anywhere_in_it(run: Path, tmp_path: Path, monkeypatch: pyt
     for n, line in enumerate(journal):
         event = json.loads(line)
         if event.get("type") in ("fail", "info") and event.get("process") != "nemesis":
-            journal[n] = json.dumps(event | {"error": evil})
+            journal[n] = json.dumps(event | {"error": evil, "value": PASSWORD})
         elif event.get("f") == "write":
             journal[n] = json.dumps(event | {"ext": {"token": 33, "cookie": TOKEN}})
     (run / "journal.jsonl").write_text("".join(f"{line}\n" for line in journal))
@@ -139,6 +147,7 @@ def test_no_secret_is_anywhere_in_it(run: Path, tmp_path: Path, monkeypatch: pyt
     (run / "data").mkdir()
     (run / "data" / "db").write_bytes(b"\0" + PASSWORD.encode())
     inside = unpacked(run, tmp_path)
+    assert (inside / "report.values").exists() == (values == "beside it")
     found = everything(inside)
     for secret in (PASSWORD, TOKEN, KEY, "pw12345", "abcdefghijkl", "c2VjcmV0LWtleS1tYXRlcmlhbA", "unseen9"):
         spellings = (secret, json.dumps(secret)[1:-1], base64.b64encode(secret.encode()).decode())

@@ -73,8 +73,9 @@ class Page(HTMLParser):
 
     def columns(self) -> bytes:
         found = re.search(r'<script type="text/plain" id="columns">(.*?)</script>', self.source, re.DOTALL)
-        data = base64.b64decode(found[1])
-        return gzip.decompress(data) if self.meta()["encoding"] == "gzip" else data
+        size, encoding = self.meta()["packed"][0]
+        data = base64.b64decode(found[1])[:size]
+        return gzip.decompress(data) if encoding == "gzip" else data
 
 
 def decoded(page: Page, name: str) -> np.ndarray:
@@ -365,12 +366,13 @@ def test_a_journal_serves_where_there_is_no_history(tmp_path):
     assert (ops.duration < 0).any()
 
 
-def test_values_are_left_out_where_the_page_would_be_too_large(tmp_path, monkeypatch):
+def test_values_are_left_out_where_there_is_no_room_and_no_file_for_them(tmp_path):
     run = read_run(make_run(tmp_path, "invalid", ops=3000))
     whole = report_payload.payload(run, [])
-    assert json.loads(whole.meta)["ops"]["values"] is not None
+    assert len(json.loads(whole.meta)["packed"]) == 2
     small = report_payload.payload(run, [], limit=len(whole.columns) - 1000)
-    assert json.loads(small.meta)["ops"]["values"] is None
+    assert len(json.loads(small.meta)["packed"]) == 1
+    assert not small.beside
     assert len(small.columns) < len(whole.columns)
     assert "values of 3,000 operations" in small.left_out
 

@@ -152,6 +152,32 @@ def test_open_says_the_path(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"{run_dir / 'report.html'}\n")
 
 
+def test_open_serves_a_report_whose_values_stand_beside_it(tmp_path: Path) -> None:
+    run_dir = run_with(tmp_path, {"verdict": "valid"})
+    (run_dir / "report.html").write_text("<p>the report</p>\n")
+    (run_dir / "report.values").write_bytes(b"0123456789")
+    done = command("open", "a1b2c3", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"{run_dir / 'report.html'}\n")
+    assert f"splitbrain serve --runs {tmp_path / 'runs'}" in done.stderr
+    browser = tmp_path / "browser.py"  # which stays in the foreground, asks as the page would, and is closed
+    browser.write_text(
+        "import json, os, re, signal, sys, urllib.request as ask\n"
+        "page = ask.urlopen(sys.argv[1]).read().decode()\n"
+        "where = json.loads(re.search('id=\"served\">(.*?)</script>', page)[1])['values']\n"
+        "root = sys.argv[1].partition('/file/')[0]\n"
+        "values = ask.urlopen(root + where + '&from=2&to=5').read().decode()\n"
+        "open('seen', 'w').write(json.dumps([page.splitlines()[0], values]))\n"
+        "os.kill(os.getppid(), signal.SIGINT)\n"
+    )
+    done = command("open", "a1b2c3", cwd=tmp_path, env={"BROWSER": f"{sys.executable} {browser} %s"})
+    assert (done.returncode, done.stdout) == (130, f"{run_dir / 'report.html'}\n")
+    assert json.loads((tmp_path / "seen").read_text()) == ["<p>the report</p>", "234"]
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["etcd-register"], (
+        "no index is made for one report"
+    )
+    assert "Traceback" not in done.stderr
+
+
 def test_doctor_says_what_each_room_says(tmp_path: Path) -> None:
     done = command("doctor", "--json", cwd=tmp_path)
     found = json.loads(done.stdout)

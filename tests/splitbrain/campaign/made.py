@@ -101,6 +101,7 @@ class Pretended:
             (run_dir / "data" / "n1").mkdir(parents=True)
             (run_dir / "data" / "n1" / "wal").write_bytes(b"x" * 1000)
             (run_dir / "report.html").write_text("report")
+            (run_dir / "report.values").write_bytes(b"v" * 500)
             for path in (run_dir, Path(order.night) / "attempts" / run):
                 (path / "results.json").write_text(json.dumps(results))
             found.append(outcome(order, code=0, stopped=False, limited=None))

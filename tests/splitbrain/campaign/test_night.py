@@ -293,7 +293,7 @@ def test_retention(tmp_path: Path) -> None:
     assert retention.by_age(tmp_path / "c", keep, now).runs == 0
     assert retention.by_age(tmp_path / "c", keep, now + timedelta(days=2)).runs == 4
     freed = retention.by_age(tmp_path / "c", keep, now + timedelta(days=4))
-    assert (freed.runs, freed.bytes) == (5, 5000)
+    assert (freed.runs, freed.bytes) == (5, 5 * (1000 + 500))
     for run_dir in (night / "runs").glob("*/*-*"):
         assert {p.name for p in run_dir.iterdir()} == {"results.json", "report.html", "reduced.json"}
     assert retention.by_age(tmp_path / "c", keep, now + timedelta(days=9)).runs == 0
