@@ -34,7 +34,7 @@ RESTORE: Final = Descriptor(
     name="restore",
     summary="shut clients out, and have all nodes begin anew from a snapshot; nothing acknowledged may be missing",
     target="nemesis.restore:Restore",
-    needs=_NEEDS | {"block"},
+    needs=_NEEDS | {"block", "client-places"},
     targets=_TARGETS,
 )
 RESTORE_OLD: Final = Descriptor(

@@ -107,9 +107,7 @@ def test_every_fault_that_hosts_can_do_shows_there(lab: Lab, out: Path) -> None:
     from splitbrain import registry
 
     families = [
-        d.name
-        for d in registry.descriptors("faults")
-        if d.name not in ("bit-flip", "truncate", "wipe", "rollback")
+        d.name for d in registry.descriptors("faults") if d.name not in DAMAGE and "restore" not in d.needs
     ]
     asked = ("--version", "3.5.35", "--opt", "upgrade.to=3.6.16", "--opt", "membership.spares=0")
     done = run(
@@ -117,6 +115,17 @@ def test_every_fault_that_hosts_can_do_shows_there(lab: Lab, out: Path) -> None:
     )
     assert done.results["verdict"] == "valid", done.results["reason"]
     assert {name for name, one in done.results["faults"].items() if one["effective"]} == {*families}
+
+
+@pytest.mark.slow
+def test_a_snapshot_is_restored_on_hosts(lab: Lab, out: Path) -> None:
+    """Clients of hosts cannot be shut out, so that something acknowledged is lost."""
+    done = run(lab, out, "--faults", "restore-old", "--time", "12s", "--seed", "5")
+    assert done.results["verdict"] == "valid", done.results["reason"]
+    assert done.results["faults"]["restore-old"]["effective"] >= 1
+    assert any("restore-old" in text for text in done.results["observations"])
+    refused = run(lab, out, "--faults", "restore", "--time", "12s")
+    assert (refused.code, "restore needs client-places" in refused.results["error"]) == (4, True)
 
 
 @pytest.mark.slow
