@@ -5,7 +5,8 @@ on this host. When the input ends, so has the harness, or the way to it: see `cl
 (`rootless`) it goes on in a user namespace of its own.
 
 Other doors lead to a run that has an agent already: `heal` takes away what it has left and says what stayed,
-`stands` says what is there, and `enter TERM CMD...` runs a command inside the node (`clusters.agent.inside`).
+`stands` says what is there, and `enter TERM STREAMS SIZE CMD...` runs a command inside the node
+(`clusters.agent.inside`).
 """
 
 from __future__ import annotations
@@ -145,7 +146,8 @@ if __name__ == "__main__":
     elif how[:1] == ["stands"]:
         print(inside.stands(home))
     elif how[:1] == ["enter"]:
-        sys.exit(inside.enter(home, how[1], how[2:]))
+        term, streams, size, *argv = how[1:]
+        sys.exit(inside.enter(home, term, streams, size, argv))
     elif how == ["rootless"]:
         rootless(home)
     else:

@@ -33,7 +33,7 @@ _rest_s: Final = 5.0  # for output, from what a command has left behind that has
 def execute(host: Host, run: str, argv: Sequence[str]) -> int:
     """Run `argv` inside the node of `host`, which is connected to; its exit code.
 
-    It has our standard streams: a terminal there where ours are one, else the three of them apart.
+    It has our standard streams, and where stdin is a terminal, it has one: for each of them that is one.
 
     Raises: UsageError where nothing of the run can be entered; InfrastructureError, MissingCapability.
     """
@@ -41,13 +41,16 @@ def execute(host: Host, run: str, argv: Sequence[str]) -> int:
     stands = host.stands(run)
     if stands != "node":
         raise UsageError(f"run {run} {_nothing[stands]} on {host.link.says}; {_next[stands].format(run=run)}")
-    kind = os.environ.get("TERM") or "dumb"
-    terminal = (kind, os.get_terminal_size(0)) if os.isatty(0) and os.isatty(1) else None
-    command = host.command(run, "enter", kind if terminal is not None else "", *argv)
-    channel = host.link.start(command, terminal=terminal)
+    streams = "".join(str(fd) for fd in range(3) if os.isatty(fd))
+    kind = (os.environ.get("TERM") or "dumb") if "0" in streams else ""
+    size = os.get_terminal_size(0) if kind else os.terminal_size((0, 0))
+    whole = streams == "012"  # then all of them go through the connection's own; else some have to stay apart
+    own = "" if whole or not kind else streams
+    command = host.command(run, "enter", kind, own, f"{size.lines}x{size.columns}", *argv)
+    channel = host.link.start(command, terminal=(kind, size) if whole else None)
     try:
-        with _raw() if terminal is not None else contextlib.nullcontext():
-            _carry(channel, host.link, terminal[1] if terminal is not None else None)
+        with _raw() if kind else contextlib.nullcontext():
+            _carry(channel, host.link, size if whole else None)
         code = channel.recv_exit_status() if channel.exit_status_ready() else -1
     finally:
         channel.close()

@@ -227,6 +227,10 @@ def test_logs_arrive_here(cluster: SshCluster) -> None:
     while not path.exists() or path.read_text() != "here\n":
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    with pytest.raises(InfrastructureError):
+        cluster._hosts["n2"].ask("nonsense")
+    own = cluster.log_dir("n2").parent / "agent-n2.log"
+    _wait(lambda: "do_nonsense" in own.read_text())
 
 
 def test_a_port_that_is_taken_is_refused(lab: Lab, cluster: SshCluster, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from splitbrain import kept
 from tests.clusters.sshd import PLAIN, USER, Lab
 from tests.runs.commands import ENV, splitbrain
 from tests.runs.test_ssh import both, execute, in_force, left_on, run, runners, start, until
@@ -28,9 +30,11 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 @pytest.fixture(autouse=True)
-def inside(lab: Lab) -> Iterator[None]:
+def inside(lab: Lab, out: Path, tmp_path: Path) -> Iterator[None]:
     with lab.entered():
         yield
+        for run_dir in (*out.glob("*/*-*"), *tmp_path.glob("*/*-*")):
+            kept.release(run_dir)  # where the test has failed
 
 
 def nothing_left(lab: Lab, user: str = "root") -> bool:
@@ -41,15 +45,22 @@ def nothing_left(lab: Lab, user: str = "root") -> bool:
     return not some
 
 
-def on_a_terminal(run_dir: Path, *argv: str, typed: Sequence[bytes] = ()) -> tuple[int, str]:
-    """The exit code, and all that a terminal showed, where what was `typed` is typed whenever a prompt is shown."""
+def on_a_terminal(
+    run_dir: Path, *argv: str, typed: Sequence[bytes] = (), to: dict[int, Path] | None = None
+) -> tuple[int, str]:
+    """The exit code, and all that a terminal showed, where what was `typed` is typed whenever a prompt is shown.
+    `to`: descriptors that are files."""
     pid, fd = pty.fork()
     if pid == 0:
+        for stream, path in (to or {}).items():
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), stream)
         command = [sys.executable, "-P", "-m", "splitbrain", "exec", str(run_dir), "n1", "--", *argv]
         os.execve(sys.executable, command, {**ENV, "TERM": "vt100"})
     shown = b""
     left = [*typed]
     while True:
+        if not select.select([fd], [], [], 60)[0]:
+            os.kill(pid, signal.SIGKILL)
         try:
             data = os.read(fd, 4096)
         except OSError:  # the terminal is closed
@@ -57,7 +68,7 @@ def on_a_terminal(run_dir: Path, *argv: str, typed: Sequence[bytes] = ()) -> tup
         if not data:
             break
         shown += data
-        if left and shown.endswith(b"# "):
+        if left and shown.rstrip(b"\r\n").endswith(b"# "):
             os.write(fd, left.pop(0))
     os.close(fd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
@@ -87,10 +98,20 @@ def test_streams_codes_and_endings_are_those_of_the_command(lab: Lab, out: Path)
         assert process.wait(10) == code
         process.stdout.close()
         until(lambda: "sleep 301" not in lab.hosts[0].run("ps axo args"), 10)
-    code, shown = on_a_terminal(
-        run_dir, "bash", "--norc", typed=(b"tty; echo $TERM\n", b"sleep 302\n\x03", b"exit 5\n")
+    what = (
+        "import os, signal, sys, time; signal.signal(2, lambda *_: sys.exit(5));"
+        "print(os.ttyname(0), os.environ['TERM'], '# ', flush=True); time.sleep(302)"
     )
+    code, shown = on_a_terminal(run_dir, "python3", "-c", what, typed=(b"\x03",))
     assert (code, "/dev/pts/" in shown, "vt100" in shown) == (5, True, True), shown
+    file = out / "stdout"
+    what = (
+        "[ -t 0 ] && [ -t 2 ] && [ ! -t 1 ] && seq 3 && stty size >&2 && read -p '# ' x </dev/tty && exit $x"
+    )
+    code, shown = on_a_terminal(run_dir, "bash", "-c", what, typed=(b"6\n",), to={1: file})
+    assert (code, file.read_bytes(), shown) == (6, b"1\n2\n3\n", "0 0\r\n# 6\r\n")
+    assert on_a_terminal(run_dir, "sh", "-c", "echo no >&2; tty", to={2: file})[1].startswith("/dev/pts/")
+    assert file.read_bytes().startswith(b"no\n")
     assert "agent-n1" in {path.stem for path in (run_dir / "logs").glob("*.log")}
     assert "n3" in splitbrain("logs", run_dir, "n3").out
     assert splitbrain("heal", run_dir).code == 0
@@ -161,12 +182,27 @@ def test_a_host_that_is_away_is_said_and_the_others_stand(lab: Lab, tmp_path: Pa
     gone = lab.hosts[1]
     try:
         run_dir = until(in_force(tmp_path))
+        argv = [sys.executable, "-P", "-m", "splitbrain", "exec", str(run_dir), "n2", "--"]
+        inside = subprocess.Popen(
+            [*argv, "sh", "-c", "echo here; exec sleep 303"],
+            env=ENV,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert inside.stdout is not None
+        assert inside.stdout.readline() == "here\n"
         gone.unplug()
         out, _err = process.communicate(timeout=90)
         assert process.returncode == 4
         results = json.loads(out)
         assert "n2 (root@10.44.0.2)" in results["error"]
         assert results["kept"]
+        _, said = inside.communicate(timeout=60)
+        assert (inside.returncode, "n2 (root@10.44.0.2): nothing was heard of the host" in said) == (
+            4,
+            True,
+        ), said
         away = execute(run_dir, "n2", "true")
         assert (away.code, "n2 (root@10.44.0.2) cannot be reached" in away.err) == (4, True)
         states = execute(run_dir, "n3", "sh", "-c", "cut -d' ' -f3 /proc/2/stat")
