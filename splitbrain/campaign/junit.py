@@ -42,17 +42,21 @@ def build(told: Mapping[str, Any], night: Path, *, ended: bool = True) -> str:
         name = f"{root}.{name_part(label)}"
         suite = _suite(top, f"{told['campaign']}: {label}", [a for c in cells for a in c["attempts"]])
         for cell in cells:
-            seen[name] += 1
-            mark = f"[{seen[name]}]" if seen[name] > 1 else ""
-            case = case_of(suite, name, f"{_case}{mark}", _seconds(cell["attempts"]))
+            case = case_of(suite, name, _numbered(seen, name), _seconds(cell["attempts"]))
             _judge(case, cell, found, told, night, ended=ended)
     for left in told["left_out"]:
         suite = _suite(top, f"{told['campaign']}: {left['label']}", [])
-        case = case_of(suite, f"{root}.{name_part(left['label'])}", _case, None)
+        name = f"{root}.{name_part(left['label'])}"
+        case = case_of(suite, name, _numbered(seen, name), None)
         say(case, "skipped", f"cannot be run: {left['reason']}")
     _canary(top, told, f"{root}.canary", ended=ended)
     _night(top, told, root, ended=ended)
     return document(top)
+
+
+def _numbered(seen: Counter[str], name: str) -> str:
+    seen[name] += 1
+    return f"{_case}[{seen[name]}]" if seen[name] > 1 else _case
 
 
 def begun(campaign: str) -> str:
@@ -105,7 +109,7 @@ def _judge(
     its = found.get(last["run"], ())
     failing = [f for f in its if f["fails"]]
     if last["word"] == "cut off":
-        why = last["reason"] or (_early if not ended else "nobody saw its end")
+        why = last["reason"] or (_early if not ended else "it goes on, or nobody saw its end")
         say(case, "error", f"cut off: {why}", "cut-off", about)
     elif failing:
         kind = "new-finding" if any(f["status"] == "new" for f in failing) else "known-finding"

@@ -18,7 +18,7 @@ import msgspec
 
 from harness.core.errors import InfrastructureError, UsageError
 from results.tail import json_object
-from splitbrain.campaign import home, ledger
+from splitbrain.campaign import home, ledger, notify
 from splitbrain.campaign.plan import Plan, plan
 from splitbrain.campaign.spec import Campaign
 
@@ -91,6 +91,31 @@ def merge(campaign: Campaign, nights: Sequence[Path], folder: Path) -> Path:
             shutil.rmtree(merged)
         raise InfrastructureError(f"cannot write {merged}: {e.strerror or e}; nothing was merged") from None
     return merged
+
+
+def tell(campaign: Campaign, night: Path, told: dict[str, Any]) -> list[str]:
+    """Tell of what is new in a merged night, and of a canary that was not found, since its shards told nobody.
+
+    One sentence for each that could not be told, which stand in the night's ledger as well.
+    """
+    teller = notify.Teller(campaign.notify)
+    about = {"campaign": campaign.name}
+    for f in told["findings"]:
+        if f["status"] == "new" and f["fails"]:
+            report = str(night / f["reports"][0]) if f["reports"] else None
+            event, text, more = notify.new_finding(campaign.name, f["signature"], report, f["runs"][0])
+            teller.tell(event, text, {**about, **more})
+    if told["canary"]["verdict"] == "not found":
+        teller.tell("canary", told["canary"]["sentence"], about)
+    problems = teller.finish()
+    if problems:
+        lines = b"".join(msgspec.json.encode({"event": "note", "text": p}) + b"\n" for p in problems)
+        try:
+            with (night / ledger.NAME).open("ab") as file:
+                file.write(lines)
+        except OSError as e:
+            problems.append(f"cannot write {night / ledger.NAME}: {e.strerror}")
+    return problems
 
 
 def first_of(plans: dict[Path, Plan]) -> int:

@@ -31,6 +31,14 @@ FINISH_S: Final = 60.0  # at a night's end, for all that has not been told yet
 _held: Final = 1000  # events that wait to be told
 
 
+def new_finding(
+    campaign: str, signature: str, report: str | None, run: str
+) -> tuple[str, str, dict[str, Any]]:
+    """The event of a new finding: its name, its text, and what else there is to tell."""
+    text = f"new finding in campaign {campaign}: {signature}; report {report}"
+    return "new-finding", text, {"signature": signature, "report": report, "run": run}
+
+
 class Teller:
     """Tells one event after the other while the night goes on."""
 

@@ -27,6 +27,8 @@ _own: Final = (
     " .more { color: var(--soft); font-size: 14px; } .found a { margin-right: 10px; }"
     " .found .tag { font-size: 12px; padding: 0 6px; } td code { white-space: nowrap; }"
     " .why { color: var(--soft); overflow-wrap: anywhere; }"
+    " #nights td:nth-child(3) { width: 60%; min-width: 210px; }"
+    " @media (min-width: 761px) { #nights td:nth-child(2) { white-space: nowrap; } }"
     " #attempts td:nth-child(3) { width: 100%; min-width: 190px; }"
     " @media (max-width: 760px) { .found > li { grid-template-columns: minmax(0, 1fr); }"
     " .found > li > * { grid-column: 1; } #cells td:first-child { min-width: 150px; } .top .run { display: none; } }"

@@ -259,8 +259,7 @@ class Night:
         self.show.ended(cell, ended)
         for signature in fresh:
             report = str(run_dir / "report.html") if run_dir is not None else None
-            text = f"new finding in campaign {self.campaign.name}: {signature}; report {report}"
-            self._tell("new-finding", text, {"signature": signature, "report": report, "run": outcome.run})
+            self._tell(*notify.new_finding(self.campaign.name, signature, report, outcome.run))
         if outcome.how == "cut-off":
             self._cut_off(cell, counts=counts)
 
@@ -291,6 +290,9 @@ class Night:
         return [s for s in signatures if s not in known and self.baseline.entry(s) is None]
 
     def _tell(self, event: str, text: str, more: dict[str, Any]) -> None:
+        """A shard tells nobody: it sees a part, and no nights before. Who merges the shards tells."""
+        if self.plan.shard is not None:
+            return
         self._teller.tell(event, text, {"campaign": self.campaign.name, **more})
 
     def _note(self, texts: Iterable[str]) -> None:

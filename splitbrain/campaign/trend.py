@@ -148,6 +148,16 @@ def _dots(found: Sequence[Row], by_night: dict[int, Seen]) -> str:
     return "".join(_marks[by_night[r.number].status] if r.number in by_night else " " for r in found)
 
 
+def _came_to(row: Row) -> str:
+    more = "" if row.complete else " not complete"
+    return f'{verdict_cell(row.verdict)}{more}<div class="why">{esc(row.reason, 300)}</div>'
+
+
+def _canary(row: Row) -> str:
+    verdict = row.canary.get("verdict", NONE)
+    return f'<span class="no">{esc(verdict)}</span>' if verdict == "not found" else esc(verdict)
+
+
 def build(folder: Path, found: Sequence[Row]) -> str:
     """The trend as a page, which links to the page of each night."""
     latest = found[-1] if found else None
@@ -156,21 +166,20 @@ def build(folder: Path, found: Sequence[Row]) -> str:
         (
             f'<a href="{esc(r.night)}/index.html">{r.number}</a>',
             esc(page.when(r.started)),
-            verdict_cell(r.verdict) + ("" if r.complete else " not complete"),
+            _came_to(r),
             *(
-                esc(r.counts.get(key, NONE))
+                esc(r.counts.get(key, NONE) or "")
                 for key in ("cells", "valid", "invalid", "unknown", "error", "cut_off", "not_started")
             ),
             f"{r.ops:,}",
-            esc(r.canary.get("verdict", NONE)),
-            esc(r.reason, 300),
+            _canary(r),
         )
         for r in reversed(found)
     ]
     head = (
         "night",
-        "began",
-        "",
+        "began, UTC",
+        "what it came to",
         "#cells",
         "#valid",
         "#invalid",
@@ -179,7 +188,7 @@ def build(folder: Path, found: Sequence[Row]) -> str:
         "#cut off",
         "#not started",
     )
-    body = table((*head, "#operations", "canary", "what it came to"), nights, caption="Nights")
+    body = table((*head, "#operations", "canary"), nights, caption="Nights")
     seen = [
         (
             f"<code>{esc(signature)}</code>",
@@ -198,7 +207,7 @@ def build(folder: Path, found: Sequence[Row]) -> str:
     heading = (
         f'<section class="hero f-{verdict}" aria-label="Latest night"><div class="call">{shape(verdict)}<div>'
         f"<h1>{esc(folder.name)}</h1></div></div>"
-        f'<p class="reason">{esc(latest.reason if latest else "no night yet", 1500)}</p></section>'
+        f'<p class="reason">{esc(latest.reason if latest else "no night yet", 600)}</p></section>'
     )
     parts = [
         ("nights", "Nights", section("nights", "Nights", body, f"The latest {len(found)}.")),

@@ -160,6 +160,10 @@ def merge(
     with homes.held(folder):
         night = merging.merge(asked, merging.nights_below(nights), folder)
         told = summary.again(night, asked)
+        if problems := merging.tell(asked, night, told):
+            for problem in problems:
+                say(problem)
+            told = summary.again(night, asked)
     step_summary(markdown.summary(told))
     unwritten = junit is not None and _junit_lost(junit, told, night)
     _tell(told, night, json=json)

@@ -119,6 +119,32 @@ def test_a_new_finding_is_sent_once_as_json_with_a_text_for_chats(tmp_path: Path
     assert told["notes"] == []
 
 
+def test_shards_tell_nobody_and_who_merges_them_tells_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with hook() as server:
+        asked = campaign(tmp_path, SMALL + f'\n    [notify]\n    webhook = "{server.address}"\n')
+        shards = [tmp_path / f"shard{i}" for i in (1, 2)]
+        for i, folder in enumerate(shards, 1):
+            spend(asked, folder, kill_is_stale, shard=(i, 2))
+        assert server.got == [], "a shard sees no nights before: all that it finds would be new, every night"
+        for missing in (0, 1):
+            file, given = tmp_path / "nightly.toml", shards[missing:]
+            assert commands.merge(file, given, tmp_path / "c") == 1
+            assert [e["event"] for e in server.events()] == ["new-finding", "canary"][: 1 + missing]
+        server.status = 500
+        assert commands.merge(tmp_path / "nightly.toml", shards[1:], tmp_path / "c", json=True) == 1
+    event = server.events()[0]
+    assert (event["signature"], Path(event["report"]).exists()) == (STALE, True)
+    assert "shard 1 of 2 did not come" in str(json.loads(capsys.readouterr().out.splitlines()[-1])["notes"])
+    written = home.read_summary(home.nights(tmp_path / "c" / "nightly")[-1])
+    assert written is not None
+    assert (
+        "the webhook of [notify] was not told of canary: it answered 500 Internal Server Error"
+        in written["notes"]
+    )
+
+
 def test_a_canary_that_was_not_found_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(summary, "_hit", lambda _cell, _attempt: False)
     with hook() as server:
