@@ -36,7 +36,13 @@ FILE_MB: Final = 20.0
 OPEN_S: Final = 2.0
 FRAME_MS: Final = 16.0
 FLAGS: Final = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
-_trace: Final = ("toplevel", "devtools.timeline", "disabled-by-default-devtools.timeline")
+_trace: Final = (
+    "toplevel",
+    "devtools.timeline",
+    "disabled-by-default-devtools.timeline",
+    "blink.user_timing",
+)
+_moving: Final = "splitbrain:moving"  # the mark from which frames count: before it the page is scrolled to
 
 # Times each frame from its first callback to the message that comes after its painting.
 PROBE: Final = """
@@ -61,6 +67,7 @@ async () => {
   const frame = () => new Promise((done) => requestAnimationFrame(done));
   for (let i = 0; i < 5; i++) await frame();
   window.frameTimes.length = 0;
+  performance.mark("splitbrain:moving");
   const box = lanes.getBoundingClientRect(), x = box.left + box.width * 0.61, y = box.top + 40;
   const wheel = async (deltaY, times) => {
     for (let i = 0; i < times; i++) {
@@ -129,7 +136,8 @@ def frames_of(browser: Browser, page: Page) -> tuple[list[float], list[float]]:
         browser.stop_tracing()
         events: list[dict[str, Any]] = json.loads(trace.read_text())["traceEvents"]
     marks = [e for e in events if e["name"] == "FireAnimationFrame" and "ts" in e]
-    tasks = [e for e in events if e["name"] == "RunTask" and "tdur" in e]
+    begun = min(e["ts"] for e in events if e["name"] == _moving)
+    tasks = [e for e in events if e["name"] == "RunTask" and "tdur" in e and e["ts"] > begun]
     cpu = []
     for task in tasks:
         inside = [

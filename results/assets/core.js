@@ -15,6 +15,7 @@ const meta = JSON.parse($("meta").textContent) || { until: 0, phases: [], faults
 const INVOKE_ONLY = 0xffffffff;
 const OK = 1, FAIL = 2, INFO = 3;
 const OUTCOMES = ["", "ok", "fail", "info"];
+const grouped = ((figures) => (n) => figures.format(n))(new Intl.NumberFormat("en")); // making one takes longer than a plot
 const clamp = (x, low, high) => Math.max(low, Math.min(high, x));
 
 function fromBase64(text) {
@@ -293,15 +294,24 @@ function clipped(c, height, draw) {
   c.restore();
 }
 
-// Text cut to a width; measuring is cached, since every frame asks for the same.
+// Text cut to a width. Measuring is cached, since every frame asks for the same; a canvas asked for its font spells it anew.
 const measured = new Map();
-function fit(c, text, most) {
-  const key = c.font + text;
+let face = "";
+function useFont(c, name) {
+  c.font = face = name;
+}
+function widthOf(c, text) { // in the font that was used last
+  const key = face + text;
   let w = measured.get(key);
   if (w === undefined) {
     if (measured.size > 5000) measured.clear();
     measured.set(key, (w = c.measureText(text).width));
   }
+  return w;
+}
+function fit(c, text, most) {
+  if (most <= 0) return "";
+  const w = widthOf(c, text);
   if (w <= most) return text;
   const n = Math.floor((text.length * most) / w) - 1;
   return n > 1 ? text.slice(0, n) + "…" : "";
@@ -349,4 +359,7 @@ function rowsInto(box, rows, nameTag, textTag) { // always text: what a system w
     box.append(row);
   }
 }
-const untip = () => ($("tip").hidden = true);
+function show(element, on) { // an attribute that is set again costs a look at the styles, whatever it was
+  if (element.hidden === on) element.hidden = !on;
+}
+const untip = () => show($("tip"), false);

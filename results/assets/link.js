@@ -47,7 +47,10 @@ function makeLink(ops, timeline, table) {
     written = text();
     $("time").scrollIntoView({ block: "start", behavior: "instant" });
   }
-  watchers.push(() => { waiting = waiting || setTimeout(write, 250); });
+  watchers.push(() => { // once the view has come to rest
+    clearTimeout(waiting);
+    waiting = setTimeout(write, 250);
+  });
   window.addEventListener("hashchange", () => {
     if (follow()) written = text();
   });

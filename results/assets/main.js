@@ -51,14 +51,15 @@ function pointing(timeline) {
       dragged.far ||= Math.abs(event.clientX - dragged.x) > 3;
       const by = ((dragged.x - event.clientX) / plotWidth()) * (dragged.to - dragged.from);
       if (dragged.far) { // a hand that moves the plots points at nothing
-        cross.hidden = true;
+        show(cross, false);
         untip();
         if (timeline) timeline.leave();
-        return look(dragged.from + by, dragged.to + by);
+        look(dragged.from + by, dragged.to + by);
       }
+      return; // nor does one that has only pressed
     }
     const inside = x >= gutter() && x <= width() - RIGHT;
-    cross.hidden = !inside;
+    show(cross, inside);
     readOut(inside ? toT(x) : null);
     if (!inside) {
       if (timeline) timeline.leave();
@@ -80,7 +81,7 @@ function pointing(timeline) {
     ]);
   });
   plots.addEventListener("pointerleave", () => {
-    cross.hidden = true;
+    show(cross, false);
     readOut(null);
     if (timeline) timeline.leave();
     untip();

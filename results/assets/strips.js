@@ -28,7 +28,7 @@ function drawRibbon() {
   const c = surface(canvas, height);
   c.textBaseline = "middle";
   clipped(c, height, () => {
-    c.font = font(11.5);
+    useFont(c, font(11.5));
     c.fillStyle = colour("faint");
     let last = -Infinity;
     for (const [name, t] of meta.phases) {
@@ -38,7 +38,7 @@ function drawRibbon() {
       c.fillStyle = colour("faint");
       if (x - last > 8 && name !== "end") {
         c.fillText(name, x + 4, 7);
-        last = x + 4 + c.measureText(name).width;
+        last = x + 4 + widthOf(c, name);
       }
     }
     for (const f of faults) {
@@ -53,13 +53,13 @@ function drawRibbon() {
       c.strokeRect(a + 0.5, y + 0.5, w - 1, h - 1);
       c.setLineDash([]);
       c.fillStyle = colour(f.colour);
-      c.font = font(12.5, 600);
+      useFont(c, font(12.5, 600));
       const left = Math.max(a, gutter());
       c.fillText(fit(c, `${f.glyph} ${f.label}`.trim(), b - left - 10), left + 6, y + h / 2 + 1);
     }
   });
   if (!faults.length) {
-    c.font = font(13);
+    useFont(c, font(13));
     c.fillStyle = colour("faint");
     c.fillText("none", gutter() + 4, 26);
   }
@@ -234,7 +234,7 @@ function makeCharts() {
     line("fail", "dashed", { paths: stepped }),
     line("info", "dotted", { paths: stepped, width: 2 }),
   ], [left, bins.ok, bins.fail, bins.info], {
-    x: false, stepped: true, y: { range: () => [0, most * 1.06] }, values: (_, v) => v.map((n) => n.toLocaleString("en")),
+    x: false, stepped: true, y: { range: () => [0, most * 1.06] }, values: (_, v) => v.map(grouped),
   });
   const low = Math.max(bins.least_ms, 1e-3) * 0.7, high = Math.max(bins.most_ms * 1.6, low * 10);
   const decades = [];
@@ -254,7 +254,7 @@ function readOut(t) {
     const v = i >= 0 && i < bins.n ? bins[names[k]][i] : null;
     b.textContent = v === null ? "" : text(v);
   });
-  put(rateValues, ["ok", "fail", "info"], (v) => Math.round(v).toLocaleString("en"));
+  put(rateValues, ["ok", "fail", "info"], (v) => grouped(Math.round(v)));
   put(latencyValues, ["p50", "p95", "p99"], (v) => v.toPrecision(3));
 }
 
@@ -267,7 +267,7 @@ function drawRoles() {
   c.textBaseline = "middle";
   nodes.forEach((node, k) => {
     const y = k * ROLE_LANE, middle = y + ROLE_LANE / 2;
-    c.font = font(12.5, 550);
+    useFont(c, font(12.5, 550));
     c.fillStyle = colour("soft");
     c.fillText(fit(c, node.node, gutter() - 10), 2, middle);
     clipped(c, height, () => {
@@ -300,7 +300,7 @@ function drawRoles() {
         }
         const left = Math.max(a, gutter());
         if (term !== null && role === "leader") {
-          c.font = font(11.5, 600);
+          useFont(c, font(11.5, 600));
           c.fillStyle = colour("paper");
           c.fillText(fit(c, b - left > 60 ? `term ${term}` : String(term), b - left - 8), left + 6, middle + 0.5);
         }
@@ -333,7 +333,7 @@ function roleTip(event, t, y) {
 // The selected moment, a line through all plots.
 function drawChosen() {
   const line = $("chosen"), t = selected.time;
-  line.hidden = t === null || t < view.start || t > view.end;
+  show(line, t !== null && t >= view.start && t <= view.end);
   if (line.hidden) return;
   const x = toX(t);
   line.style.transform = `translateX(${x.toFixed(1)}px)`;

@@ -92,9 +92,9 @@ function makeTable(ops, timeline) {
       rows = found ? new Uint32Array(found.count) : null;
       if (found) for (let i = 0, n = 0; i < ops.n; i++) if (found.mask[i]) rows[n++] = i;
       count = found ? found.count : ops.n;
-      said.textContent = found ? `${count.toLocaleString("en")} of ${ops.n.toLocaleString("en")} operations` : `${ops.n.toLocaleString("en")} operations`;
+      said.textContent = found ? `${grouped(count)} of ${grouped(ops.n)} operations` : `${grouped(ops.n)} operations`;
       $("filtered").hidden = !found;
-      $("filtered-text").textContent = found ? `${text}: ${count.toLocaleString("en")} shown` : "";
+      $("filtered-text").textContent = found ? `${text}: ${grouped(count)} shown` : "";
       timeline.only(found && found.mask);
       box.scrollTop = 0;
       resize();

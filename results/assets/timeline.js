@@ -4,9 +4,9 @@
 const DIRECT = 3000; // operations drawn one by one, at most
 
 function makeTimeline(ops) {
-  const canvas = $("lanes"), TOP = 16, BOTTOM = 24;
+  const canvas = $("lanes"), TOP = 16, BOTTOM = 24, range = $("range").firstChild.appendChild(document.createTextNode(""));
   let by = "process", mask = null, grouping = null, sorted = null, levels = null;
-  let hovered = -1, current = -1;
+  let hovered = -1, current = -1, version = 0; // of what is sorted
   const hits = new Map();
   meta.cases.forEach((one, number) => {
     for (const row of one.rows) hits.set(row, { number, assumed: false });
@@ -18,10 +18,11 @@ function makeTimeline(ops) {
     grouping = groupings.get(by);
     sorted = arrange(ops, grouping, mask);
     levels = null;
+    version++;
     hovered = -1;
-    canvas.setAttribute("aria-label", `Operations in lanes by ${by}: ${sorted.order.length.toLocaleString("en")} operations`);
+    canvas.setAttribute("aria-label", `Operations in lanes by ${by}: ${grouped(sorted.order.length)} operations`);
     $("lanes-unit").textContent = { process: "a lane for each client", node: "a lane for each node", key: "a row for each live key" }[by]
-      + (grouping.more > 0 ? `; ${grouping.more.toLocaleString("en")} more do not fit: zoom in, or filter with key:` : "");
+      + (grouping.more > 0 ? `; ${grouped(grouping.more)} more do not fit: zoom in, or filter with key:` : "");
     redraw();
   }
 
@@ -41,37 +42,60 @@ function makeTimeline(ops) {
   }
 
   const scratch = document.createElement("canvas");
-  let image = null;
-  function drawPyramid(c) {
-    if (!levels) levels = pyramid(ops, sorted);
-    const lanes = sorted.lanes, w = Math.round(plotWidth()), per = (view.to - view.from) / w;
-    const level = levels.findLast((l) => (whole.to - whole.from) / l.size <= per) || levels[0];
-    // Shape before colour: ok fills the middle, fail the edges, info all; of six rows one is left free.
-    const rows = tall >= 6 ? 6 : 3, middle = tall >= 6 ? [2, 3] : [1], edges = tall >= 6 ? [1, 4] : [0, 2];
+  let image = null, pixels = null, middle = null, edges = null, first = null, last = null, rasterOf = "";
+  // The picture of the view, a pixel wide for each column: made anew only for another view, and of rows that are copied.
+  function raster(level, w, rows) {
+    const lanes = sorted.lanes, tones = [0, rgba("ok"), rgba("fail"), rgba("info")];
+    const now = [view.from, view.to, w, rows, lanes, version, ...tones].join();
+    if (now === rasterOf) return;
+    rasterOf = now;
     if (!image || image.width !== w || image.height !== lanes * rows) {
       scratch.width = w;
       scratch.height = lanes * rows;
       image = scratch.getContext("2d").createImageData(w, lanes * rows);
+      pixels = new Uint32Array(image.data.buffer);
+      [middle, edges] = [new Uint32Array(w), new Uint32Array(w)];
+      [first, last] = [new Int32Array(w), new Int32Array(w)];
     }
-    const pixels = new Uint32Array(image.data.buffer), tones = [0, rgba("ok"), rgba("fail"), rgba("info")];
-    pixels.fill(0);
-    const scale = level.size / (whole.to - whole.from), cells = level.cells, first = new Int32Array(w), last = new Int32Array(w);
+    const { size, cells } = level, scale = size / (whole.to - whole.from), per = (view.to - view.from) / w;
     for (let x = 0; x < w; x++) {
-      first[x] = clamp(Math.floor((view.from + x * per) * scale), 0, level.size - 1);
-      last[x] = clamp(Math.floor((view.from + (x + 1) * per) * scale - 1e-9), first[x], level.size - 1);
+      first[x] = clamp(Math.floor((view.from + x * per) * scale), 0, size - 1);
+      last[x] = clamp(Math.floor((view.from + (x + 1) * per) * scale - 1e-9), first[x], size - 1);
     }
+    // Shape before colour: ok fills the middle, fail the edges, info all; of six rows two are left free.
+    const inner = [0, tones[OK], 0, tones[INFO]], outer = [0, 0, tones[FAIL], tones[INFO]];
     for (let k = 0; k < lanes; k++) {
-      const base = k * level.size;
-      for (let x = 0, p = k * rows * w; x < w; x++, p++) {
-        let worst = 0;
-        for (let at = base + first[x]; at <= base + last[x]; at++) if (cells[at] > worst) worst = cells[at];
-        if (!worst) continue;
-        const tone = tones[worst];
-        if (worst !== FAIL) for (const row of middle) pixels[p + row * w] = tone;
-        if (worst !== OK) for (const row of edges) pixels[p + row * w] = tone;
+      const base = k * size;
+      for (let x = 0, from = -1, past = -1, inside = 0, outside = 0; x < w; x++) {
+        if (first[x] !== from || last[x] !== past) { // where a cell is wider than a pixel they repeat
+          let worst = 0;
+          from = first[x];
+          past = last[x];
+          for (let at = base + from; at <= base + past; at++) if (cells[at] > worst) worst = cells[at];
+          inside = inner[worst];
+          outside = outer[worst];
+        }
+        middle[x] = inside;
+        edges[x] = outside;
+      }
+      const p = k * rows * w;
+      if (rows === 6) {
+        pixels.set(edges, p + w);
+        pixels.set(middle, p + 2 * w);
+        pixels.set(middle, p + 3 * w);
+        pixels.set(edges, p + 4 * w);
+      } else {
+        pixels.set(edges, p);
+        pixels.set(middle, p + w);
+        pixels.set(edges, p + 2 * w);
       }
     }
     scratch.getContext("2d").putImageData(image, 0, 0);
+  }
+  function drawPyramid(c) {
+    if (!levels) levels = pyramid(ops, sorted);
+    const w = Math.round(plotWidth()), rows = tall >= 6 ? 6 : 3, per = (view.to - view.from) / w;
+    raster(levels.findLast((l) => (whole.to - whole.from) / l.size <= per) || levels[0], w, rows);
     c.imageSmoothingEnabled = false;
     for (const group of grouping.groups) { // the lanes of a group adjoin
       const n = group.to - group.from + 1;
@@ -80,32 +104,46 @@ function makeTimeline(ops) {
   }
 
   function drawDirect(c, ranges) {
-    c.font = `12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`;
+    useFont(c, `12px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace`);
     c.textBaseline = "middle";
-    const { order, starts, ends } = sorted, right = width() + 4;
+    const { order, starts, ends, reach } = sorted, right = width() + 4, labels = []; // three numbers each
     for (let k = 0; k < sorted.lanes; k++) {
       const y = tops[k] + (tall >= 8 ? 2 : 0.5), high = tall - (tall >= 8 ? 4 : 1), [low, past] = ranges[k];
       for (const outcome of [OK, FAIL, INFO]) { // what went wrong lies on top where operations overlap
         c.fillStyle = c.strokeStyle = colour(OUTCOMES[outcome]);
+        // As long as no operation lies on another a lane's are one path: a third cheaper than a shape for each.
+        const together = outcome === OK && by !== "node";
+        let inPath = false;
+        if (together) c.beginPath();
         for (let j = low; j < past; j++) {
           const i = order[j];
           if (ops.outcome[i] !== outcome) continue;
           const left = Math.max(uToX(starts[j]), gutter() - 4), w = Math.max(Math.min(uToX(ends[j]), right) - left, 1.5);
           if (left + w < gutter()) continue;
-          bar(c, left, y, w, high, outcome, ops.took[i] !== INVOKE_ONLY);
-          if (w > 44 && high >= 11 && by !== "node") { // a node’s operations overlap
-            c.fillStyle = colour("ink");
-            const text = fit(c, describe(ops, i), w - 10);
-            if (text) c.fillText(text, Math.max(left, gutter()) + 5, y + high / 2 + 0.5);
-            c.fillStyle = colour(OUTCOMES[outcome]);
-          }
+          if (together && w >= SLIM) {
+            if (inPath && starts[j] < reach[j - 1]) {
+              fillOk(c);
+              c.beginPath();
+            }
+            c.rect(left + 0.5, y + high * 0.1 + 0.5, w - 1, high * 0.8 - 1);
+            inPath = true;
+          } else bar(c, left, y, w, high, outcome, ops.took[i] !== INVOKE_ONLY);
+          if (w > 44 && high >= 11 && by !== "node") labels.push(i, left, w); // a node’s operations overlap
         }
+        if (inPath) fillOk(c);
+        if (!labels.length) continue;
+        c.fillStyle = colour("ink");
+        for (let n = 0; n < labels.length; n += 3) {
+          const text = fit(c, describe(ops, labels[n]), labels[n + 2] - 10);
+          if (text) c.fillText(text, Math.max(labels[n + 1], gutter()) + 5, y + high / 2 + 0.5);
+        }
+        labels.length = 0;
       }
     }
   }
 
   function drawNames(c) {
-    c.font = font(12.5, 550);
+    useFont(c, font(12.5, 550));
     c.fillStyle = colour("soft");
     for (const group of grouping.groups) {
       const high = tops[group.to] + tall - tops[group.from];
@@ -113,7 +151,7 @@ function makeTimeline(ops) {
     }
   }
   function drawKeys(c) { // where a key's row begins, its name above it, as far as there is room
-    c.font = font(11);
+    useFont(c, font(11));
     for (const { from, to, marks, times } of grouping.groups) {
       if (!marks) continue;
       let free = gutter();
@@ -129,18 +167,19 @@ function makeTimeline(ops) {
         if (x < free || !shown) continue;
         c.fillStyle = colour("soft");
         c.fillText(shown, x + 4, tops[from] - 6);
-        free = x + 8 + c.measureText(shown).width;
+        free = x + 8 + widthOf(c, shown);
       }
     }
   }
 
+  const ranges = [];
   function draw() {
     const bottom = layout(), height = bottom + BOTTOM, c = surface(canvas, height);
     const { lanes, first, starts, reach } = sorted;
     c.textBaseline = "middle";
     drawNames(c);
     let seen = 0;
-    const ranges = [];
+    ranges.length = 0;
     for (let k = 0; k < lanes; k++) {
       const low = lowerBound(reach, view.from, first[k], first[k + 1]), past = lowerBound(starts, view.to, low, first[k + 1]);
       ranges.push([low, past]);
@@ -163,7 +202,8 @@ function makeTimeline(ops) {
     ruler(c, bottom);
     canvas.dataset.drawn = seen > DIRECT ? "pyramid" : "direct";
     canvas.dataset.seen = seen;
-    $("range").textContent = `${time(view.start)} to ${time(view.end)}, ${seen.toLocaleString("en")} operations`;
+    const said = `${time(view.start)} to ${time(view.end)}, ${grouped(seen)} operations`;
+    if (range.data !== said) range.data = said;
   }
   function ring(c, i, dash, tone, thick) {
     const k = sorted.lane[i];
@@ -189,14 +229,14 @@ function makeTimeline(ops) {
   }
   function ruler(c, bottom) {
     const { out, places } = ticks(view.from, view.to, plotWidth() / 95);
-    c.font = font(12);
+    useFont(c, font(12));
     c.textAlign = "center";
     for (const u of out) {
       const x = uToX(u), text = axis.order ? unwarp(u).toFixed(3) + " s" : u.toFixed(Math.min(places, 6)) + " s";
       c.fillStyle = colour("line");
       c.fillRect(x, bottom + 3, 1, 5);
       c.fillStyle = colour("faint");
-      const half = c.measureText(text).width / 2;
+      const half = widthOf(c, text) / 2;
       c.fillText(text, clamp(x, gutter() + half - 8, width() - half), bottom + 16);
     }
     c.textAlign = "left";
@@ -332,18 +372,26 @@ function makeTimeline(ops) {
   };
 }
 
+const SLIM = 4; // pixels; below, a bar has no outline
+function fillOk(c) { // the path of several, as `bar` draws one
+  c.globalAlpha = 0.32;
+  c.fill();
+  c.globalAlpha = 1;
+  c.lineWidth = 1;
+  c.stroke();
+}
 // An operation's bar: solid for ok, hollow for fail, full height and notched for info; one without
 // completion stays open on its right.
 function bar(c, x, y, w, h, outcome, completed) {
   if (outcome === OK) {
-    if (w < 4) return c.fillRect(x, y + h * 0.2, w, h * 0.6);
+    if (w < SLIM) return c.fillRect(x, y + h * 0.2, w, h * 0.6);
     c.globalAlpha = 0.32;
     c.fillRect(x, y + h * 0.1, w, h * 0.8);
     c.globalAlpha = 1;
     c.lineWidth = 1;
     c.strokeRect(x + 0.5, y + h * 0.1 + 0.5, w - 1, h * 0.8 - 1);
   } else if (outcome === FAIL) {
-    if (w < 4) {
+    if (w < SLIM) {
       c.fillRect(x, y, w, h * 0.28);
       c.fillRect(x, y + h * 0.72, w, h * 0.28);
       return;
@@ -351,7 +399,7 @@ function bar(c, x, y, w, h, outcome, completed) {
     c.lineWidth = 1.2;
     c.strokeRect(x + 0.5, y + h * 0.1 + 0.5, w - 1, h * 0.8 - 1);
   } else {
-    if (w < 4) return c.fillRect(x, y, w, h);
+    if (w < SLIM) return c.fillRect(x, y, w, h);
     c.globalAlpha = 0.28;
     c.fillRect(x, y, w, h);
     c.globalAlpha = 1;
