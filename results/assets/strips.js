@@ -36,9 +36,11 @@ function drawRibbon() {
       c.fillStyle = colour("line");
       c.fillRect(x, 0, 1, height);
       c.fillStyle = colour("faint");
-      if (x - last > 8 && name !== "end") {
-        c.fillText(name, x + 4, 7);
-        last = x + 4 + widthOf(c, name);
+      if (name === "end") continue;
+      const w = widthOf(c, name), left = x + 4 + w <= gutter() + plotWidth() ? x + 4 : x - 4 - w; // at the end before its line
+      if (left - last > 4) {
+        c.fillText(name, left, 7);
+        last = left + w;
       }
     }
     for (const f of faults) {
@@ -211,8 +213,11 @@ function inSight(data, stepped) {
 }
 function secondsOf(values) {
   if (axis.order) return values.map((u) => unwarp(u).toFixed(3) + " s");
-  const { places } = values.length > 1 ? ticks(values[0], values[1], 1) : { places: 3 };
-  return values.map((v) => v.toFixed(Math.min(places, 6)) + " s");
+  // As many decimals as tell every label as it is: steps may be 0.05 s, or 0.25 s.
+  const close = values.length > 1 ? (values[1] - values[0]) / 1000 : 1e-7;
+  let places = 0;
+  while (places < 6 && values.some((v) => Math.abs(Number(v.toFixed(places)) - v) > close)) places++;
+  return values.map((v) => v.toFixed(places) + " s");
 }
 
 const line = (role, style, more = {}) => ({

@@ -176,13 +176,13 @@ def _progress(run: Run) -> str:
         keys.append(f'<span><svg viewBox="0 0 26 12" aria-hidden="true">{sample}</svg>{name}</span>')
     axis = (
         f'<text x="0" y="12">{most:,}</text><text x="0" y="{_height - 22}">0</text>'
-        f'<text x="{_left}" y="{_height - 4}">0 s</text>'
-        f'<text x="{_width - 12}" y="{_height - 4}" text-anchor="end">{run.until / 1e9:.1f} s</text>'
+        f'<text x="{_left / _width:.2%}" y="{_height - 4}">0 s</text>'
+        f'<text x="{1 - 12 / _width:.2%}" y="{_height - 4}" text-anchor="end">{run.until / 1e9:.1f} s</text>'
     )
     return (
         f'<figure class="progress"><figcaption>{term("applied index", "Applied index")}'
         f'<span class="unit">against time, faults shaded</span><span class="legend">{"".join(keys)}</span></figcaption>'
-        f'<div class="scroll" tabindex="0" role="region" aria-label="applied index by node"><svg width="{_width}"'
-        f' height="{_height}" role="img" aria-label="applied index of each node against time">'
-        f"{''.join(parts)}{axis}</svg></div></figure>"
+        f'<svg width="100%" height="{_height}" role="img" aria-label="applied index of each node against time">'
+        f'<svg width="100%" height="{_height}" viewBox="0 0 {_width} {_height}" preserveAspectRatio="none">'
+        f"{''.join(parts)}</svg>{axis}</svg></figure>"
     )

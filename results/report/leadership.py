@@ -25,10 +25,10 @@ def leadership_part(run: Run) -> str:
         for t in map(as_dict, as_list(figures.get("terms"))[-_rows:])
     ]
     gaps = [
-        [f"{g['from_s']:.1f}", f"{g['to_s']:.1f}", f"{g['seconds']:.1f}"]
+        [f"{g['from_s']:.3f}", f"{g['to_s']:.3f}", f"{g['seconds']:.3f}"]  # most are shorter than a second
         for g in map(as_dict, as_list(figures.get("without"))[-_rows:])
     ]
-    body = f"<h3>Leadership</h3><p>{esc(sentence(figures), 400)}.</p>"
+    body = f"<h3>Leadership</h3><p class=told>{esc(sentence(figures), 400)}.</p>"
     if terms:
         body += table(["leader", "#term", "#from s", "#to s", "#seconds"], terms, "places", "Who led")
     if gaps:

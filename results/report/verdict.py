@@ -235,9 +235,10 @@ def _command(run: Run) -> str:
         if not run.spec:
             return ""
         command = f"splitbrain replay {run.run}"
+    words = " ".join(f"<span>{word}</span>" for word in esc(command).split(" "))  # lines break between them
     return (
         '<div class="command"><span class="label">Run it again</span>'
-        f'<code id="command" tabindex="0">{esc(command)}</code>'
+        f'<code id="command" tabindex="0">{words}</code>'
         '<button type="button" data-copy="command">Copy</button></div>'
     )
 

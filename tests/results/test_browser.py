@@ -162,6 +162,29 @@ def test_many_operations_are_drawn_from_the_pyramid_and_few_rows_exist(page):
     assert page.page.is_visible("#picked")
 
 
+def test_on_a_telephone_nothing_that_decides_is_cut_off(browser, run):
+    seen = Seen(browser, run / "report.html")
+    seen.page.set_viewport_size({"width": 400, "height": 800})
+    seen.ready().settled()
+    beyond = """(selector) => [...document.querySelectorAll(selector)].filter((e) => {
+      const box = e.getBoundingClientRect();
+      return box.width < 1 || box.right > innerWidth || e.scrollWidth > e.clientWidth + 1;
+    }).map((e) => e.textContent)"""
+    assert seen.page.evaluate("document.documentElement.scrollWidth") <= 400
+    for decides in (
+        ".checks td",
+        ".demands td",
+        ".finding dd",
+        "#command",
+        "#op-rows .c-value",
+        "#op-rows .c-type",
+    ):
+        assert seen.page.locator(decides).count() > 0, decides
+        assert seen.page.evaluate(beyond, decides) == [], decides
+    seen.sound()
+    seen.context.close()
+
+
 def test_hostile_content_does_nothing(browser, tmp_path):
     run = make_run(tmp_path, "invalid", ops=300)
     for name in ("results.json", "history.jsonl", "faults.jsonl", "monitor.jsonl", "events.jsonl"):

@@ -210,6 +210,7 @@ def test_from_a_file_the_page_says_what_to_type_and_asks_for_nothing(browser, ro
     page.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "another's", "cut"])
 def test_a_file_that_does_not_fit_the_page_is_said(browser, root, run, path, how, tmp_path):
     shutil.copy(run / NAME, tmp_path / NAME)
