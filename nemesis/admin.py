@@ -122,7 +122,8 @@ class Admin:
             return Evidence(phase=phase, effect=False, says="nothing of it is left to be undone")
         if phase == "before":
             return Evidence(phase=phase, effect=None, says="", facts=self._look(ctx, plan))
-        return watched(lambda: self._seen(ctx, plan), wait_s=_WAIT_S, poll_s=0.05)
+        wait_s = _WAIT_S if plan.fault in self._said else 0.0
+        return watched(lambda: self._seen(ctx, plan), wait_s=wait_s, poll_s=0.05)
 
     def _seen(self, ctx: FaultContext, plan: Plan) -> Evidence:
         was = ctx.before.facts if ctx.before is not None else {}

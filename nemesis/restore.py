@@ -176,7 +176,8 @@ class Restore:
             return _node_fault.with_facts(evidence, members=_members(ctx, plan))
         if phase == "after":  # whether processes run; the members stay what they are
             return _node_fault.after(ctx, plan)
-        return _node_fault.watched(lambda: self._seen(ctx, plan), wait_s=_WAIT_S, poll_s=_LOOK_S)
+        wait_s = _WAIT_S if plan.fault in self._said else 0.0
+        return _node_fault.watched(lambda: self._seen(ctx, plan), wait_s=wait_s, poll_s=_LOOK_S)
 
     def _seen(self, ctx: FaultContext, plan: Plan) -> Evidence:
         was: _Ids = ctx.before.facts.get("members", {}) if ctx.before is not None else {}
