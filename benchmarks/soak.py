@@ -10,7 +10,7 @@ SYSTEM-WORKLOAD-docker in containers and as SYSTEM-WORKLOAD-five on five nodes; 
 `together-docker`), all survivable faults at once on five nodes for 120 s; `lock-plain`, whose holders pause
 beyond the TTL with nothing to fence them off, and `lock-fenced`, the same with fencing; `membership`, members
 that change under partition and kill; `upgrade`, from 3.5 to 3.6 and back; `admin`, what administrators do under
-partition and kill; `power-loss` of all
+partition and kill; `restore`, all nodes anew from a snapshot; `power-loss` of all
 nodes and of one, and its control `power-loss-unsafe`, an etcd that does not sync. Without `--kinds` all of them
 run, without `--seeds` each with a number of seeds of its own; KIND:N is N seeds of that kind.
 
@@ -81,6 +81,8 @@ def kinds() -> dict[str, Kind]:
     out["membership"] = Kind(("--faults", "membership,partition,kill", "--time", "60s"), seeds=20)
     upgrade = ("--version", "3.5", "--opt", "upgrade.to=3.6", "--faults", "upgrade", "--time", "60s")
     out["upgrade"] = Kind(upgrade)
+    out["restore"] = Kind(("--faults", "restore", "--time", "30s"))
+    out["restore-set"] = Kind(("--workload", "set", "--faults", "restore", "--time", "30s"))
     out["admin"] = Kind(("--faults", "admin,partition,kill", "--time", "40s"))
     # While all nodes are down nothing succeeds, so that some faults must leave a majority.
     lost = ("--faults", "power-loss:all,power-loss:one", "--time", "20s")
