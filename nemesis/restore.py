@@ -1,7 +1,7 @@
 """Faults `restore` and `restore-old`: all nodes begin anew from one snapshot, as after a disaster.
 
-    restore       clients are shut out first, so that all that was acknowledged is in the snapshot: nothing may be
-                  missing afterwards
+    restore       clients are shut out first and all nodes killed and started again, so that nothing is under way
+                  and all that was acknowledged is in the snapshot: nothing may be missing afterwards
     restore-old   the snapshot is of `age_s` before, and clients go on until the end: what was acknowledged since
                   is lost, which no system promises against. A control: such a run must show it
 
@@ -118,6 +118,12 @@ class Restore:
     def _shut_out(self, ctx: FaultContext, plan: Plan) -> None:
         ways = [(Endpoint(place.name), Endpoint(node)) for place in ctx.cluster.places for node in plan.nodes]
         ctx.cluster.network.block(plan.fault, [*ways, *((there, here) for here, there in ways)])
+        # What is under way ends here: else it could take effect after the snapshot, and its answer, which the kernel
+        # keeps for a process that has ended, reach the client when it is let in again.
+        for name in plan.nodes:
+            ctx.cluster.process.signal(name, "KILL")
+        for name in plan.nodes:
+            ctx.cluster.process.start(name)
 
     def _unblock(self, ctx: FaultContext, plan: Plan) -> None:
         ctx.cluster.network.unblock(plan.fault)
