@@ -83,6 +83,7 @@ class Killed(NamedTuple):
     processes: set[tuple[int, int]]
     namespaces: set[str]
     ticks: int  # when, in the unit of a process's start
+    strangers: set[tuple[int, int]]  # who was in none of the namespaces then
 
 
 def kill_one(folder: Path, what: Case, *given: str) -> Killed:
@@ -99,13 +100,19 @@ def kill_one(folder: Path, what: Case, *given: str) -> Killed:
         own = set(_namespaces(os.getpid()))
         namespaces = {ns for pid in below for ns in _namespaces(pid)} - own
         ticks = int(time.clock_gettime(time.CLOCK_BOOTTIME) * os.sysconf("SC_CLK_TCK"))
+        everybody = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
+        strangers = {
+            (pid, found.start)
+            for pid in everybody
+            if (found := procfs.stat(pid)) is not None and namespaces.isdisjoint(_namespaces(pid))
+        }
         for pid in (process.pid, victim) if what.with_command else (victim,):
             os.kill(pid, signal.SIGKILL)
         process.communicate(timeout=90)
     finally:
         process.kill()
         process.communicate()
-    return Killed(run_dir, starts, namespaces, ticks)
+    return Killed(run_dir, starts, namespaces, ticks, strangers)
 
 
 def still_there(killed: Killed) -> list[str]:
@@ -114,9 +121,9 @@ def still_there(killed: Killed) -> list[str]:
     found += [f"process {pid}" for pid, start in killed.processes if _lives(pid, start)]
     for directory in Path("/proc").iterdir():
         stat = procfs.stat(int(directory.name)) if directory.name.isdecimal() else None
-        if (
-            stat is not None and stat.state not in "ZX" and stat.start <= killed.ticks
-        ):  # numbers of namespaces are used again
+        if stat is None or stat.state in "ZX" or stat.start > killed.ticks:
+            continue
+        if (int(directory.name), stat.start) not in killed.strangers:  # numbers of namespaces are used again
             inside = killed.namespaces & set(_namespaces(int(directory.name)))
             found += [f"process {directory.name} in {ns}" for ns in sorted(inside)]
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
