@@ -97,11 +97,11 @@ class Admin:
 
     def apply(self, ctx: FaultContext, plan: Plan) -> None:
         admin: Any = ctx.system.admin  # type: ignore[attr-defined]  # optional; a run that needs it has it
-        node, time_s = _node(ctx, plan.nodes[0]), float(self.options.get("time_s", 5.0))
+        node, time_s = node_of(ctx, plan.nodes[0]), float(self.options.get("time_s", 5.0))
 
         def ask() -> Any:
             if plan.target == "transfer":
-                to = _node(ctx, plan.args["to"]).address
+                to = node_of(ctx, plan.args["to"]).address
                 members = admin.members(node, time_s, agreed=False)
                 return admin.transfer(node, next(m.id for m in members if m.address == to), time_s)
             if plan.target == "compact":
@@ -141,7 +141,7 @@ class Admin:
     def _look(self, ctx: FaultContext, plan: Plan) -> dict[str, Any]:
         """What shows: who leads, or the node's counts; nothing where nobody says."""
         admin: Any = ctx.system.admin  # type: ignore[attr-defined]  # see `apply`
-        node = _node(ctx, plan.args.get("to", plan.nodes[0]))
+        node = node_of(ctx, plan.args.get("to", plan.nodes[0]))
         try:
             if plan.target == "transfer":
                 return {"leader": ctx.inside(node.name, lambda: ctx.system.status(node, _ASK_S).leader)}
@@ -150,5 +150,6 @@ class Admin:
             return {}
 
 
-def _node(ctx: FaultContext, name: str) -> Node:
+def node_of(ctx: FaultContext, name: str) -> Node:
+    """The node of this name."""
     return next(node for node in ctx.cluster.nodes if node.name == name)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from harness.core.errors import InfrastructureError, OperationError, UsageError
 from harness.core.fault import Evidence, FaultContext, Phase, Plan, Undo
 from harness.core.options import Option
 from nemesis import _node_fault, targets
+from nemesis.admin import node_of
 
 _NEEDS: Final = frozenset({"admin", "restore", "at-rest", "signal", "restart"})
 _TARGETS: Final = ("all",)
@@ -133,7 +134,7 @@ class Restore:
 
     def _snapshot(self, ctx: FaultContext, plan: Plan) -> bytes | None:
         """A snapshot that holds all that was acknowledged before; None where there was none in time."""
-        node, admin = _node(ctx, plan.args["source"]), _admin(ctx)
+        node, admin = node_of(ctx, plan.args["source"]), _admin(ctx)
         try:
             self._serves(ctx, node)
             found: bytes = ctx.inside(node.name, lambda: admin.snapshot(node, _SNAPSHOT_S))
@@ -144,7 +145,7 @@ class Restore:
 
     def _begin_anew(self, ctx: FaultContext, plan: Plan, snapshot: bytes) -> None:
         disk, began = ctx.cluster.disk, time.monotonic()
-        nodes = [_node(ctx, name) for name in plan.nodes]
+        nodes = [node_of(ctx, name) for name in plan.nodes]
         with tempfile.TemporaryDirectory(prefix="splitbrain-") as folder:
             made = _admin(ctx).restored(snapshot, nodes, plan.args["cluster"], Path(folder))
             for name in plan.nodes:
@@ -217,15 +218,12 @@ class RestoreOld(Restore):
         """Nobody was shut out."""
 
     def _wait(self) -> None:
-        _sleep(float(self.options.get("age_s", 1.0)))
-
-
-_sleep: Callable[[float], None] = time.sleep
+        time.sleep(float(self.options.get("age_s", 1.0)))
 
 
 def _members(ctx: FaultContext, plan: Plan) -> dict[str, list[str] | None]:
     """The ids of the members, as each node has them itself."""
-    return {name: _named_by(ctx, _node(ctx, name)) for name in plan.nodes}
+    return {name: _named_by(ctx, node_of(ctx, name)) for name in plan.nodes}
 
 
 def _named_by(ctx: FaultContext, node: Node) -> list[str] | None:
@@ -238,7 +236,3 @@ def _named_by(ctx: FaultContext, node: Node) -> list[str] | None:
 
 def _admin(ctx: FaultContext) -> Any:
     return ctx.system.admin  # type: ignore[attr-defined]  # optional; a run that needs it has it
-
-
-def _node(ctx: FaultContext, name: str) -> Node:
-    return next(node for node in ctx.cluster.nodes if node.name == name)
